@@ -1,0 +1,69 @@
+"""From a name to a core, with errors that say what the valid names and options are."""
+
+import dataclasses
+import difflib
+import importlib
+from typing import Any
+
+from .base import Core
+
+# name -> module:class; modules are imported when a core is made, so that listing names is instant.
+_CORES = {
+    "s5": ".s5:S5",
+    "conv_s5": ".conv_s5:ConvS5",
+    "gru": ".rnn:GRU",
+    "lstm": ".rnn:LSTM",
+    "attention": ".attention:Attention",
+    "none": ".none:Memoryless",
+    "stack": ".stack:Stack",
+}
+
+
+def core_names() -> list[str]:
+    """The names that `make_core` knows; any `module:Name` of your own works beside them."""
+    return list(_CORES)
+
+
+def core_options(name: str) -> dict[str, Any]:
+    """The options of a core and their defaults (`dataclasses.MISSING` where one must be given)."""
+    return {
+        field.name: field.default for field in dataclasses.fields(_load(name)) if field.name not in ("parent", "name")
+    }
+
+
+def make_core(name: str, **options: Any) -> Core:
+    """Make a core by name (see `core_names`), or your own by `module:Name`.
+
+    Raises `ValueError` for an unknown name or option, naming the valid ones.
+    """
+    cls = _load(name)
+    valid = core_options(name)
+    for option in options:
+        if option not in valid:
+            raise ValueError(
+                f"core {name!r} has no option {option!r}{_nearest(option, valid)}; its options are {', '.join(valid)}"
+            )
+    missing = [o for o, default in valid.items() if default is dataclasses.MISSING and o not in options]
+    if missing:
+        raise ValueError(f"core {name!r} needs the option {missing[0]!r}")
+    return cls(**options)
+
+
+def _load(name: str) -> type[Core]:
+    if ":" in name:
+        module, _, attribute = name.partition(":")
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ValueError(f"core {name!r} cannot be loaded: {error}") from error
+    if name not in _CORES:
+        raise ValueError(
+            f"unknown core {name!r}{_nearest(name, _CORES)}; choose from {', '.join(_CORES)}, or give module:Name"
+        )
+    module, _, attribute = _CORES[name].partition(":")
+    return getattr(importlib.import_module(module, __package__), attribute)
+
+
+def _nearest(word: str, valid: Any) -> str:
+    close = difflib.get_close_matches(word, list(valid), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,0 +1,98 @@
+"""Base environments behind one small interface: float observations, no auto-reset, no hidden time limit.
+
+Every base environment, ours, gymnax's, brax's or a user's, is a gymnax 1.0 `Environment` (`reset_env`,
+`step_env`, `is_truncated`, spaces). `BaseEnv` holds one with its parameters and irons out what differs:
+integer observations and rewards become float32, discrete observations become one-hot vectors, rank-2
+observations are flattened. Trials, projections and resets are the business of `envs.meta`.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnax.environments import environment, spaces
+from jaxtyping import Array, Bool, Float
+
+
+@dataclasses.dataclass(frozen=True)
+class Discrete:
+    """A choice among `size` actions, int32 scalars."""
+
+    size: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Continuous:
+    """A real vector of `size` entries within `low` and `high` (tuples of floats)."""
+
+    size: int
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class BaseEnv:
+    """A gymnax 1.0 environment with its parameters, seen through one interface; see the module.
+
+    `observation_shape` is `(D,)`, or `(H, W, C)` for pixels. `max_steps` is the longest a trial can last
+    and `truncates` says whether reaching it is a time limit (`truncated`) rather than the task's own end
+    (`terminated`).
+    """
+
+    name: str
+    env: environment.Environment
+    params: Any
+
+    @property
+    def max_steps(self) -> int:
+        """The longest trial in steps."""
+        return int(self.params.max_steps_in_episode)
+
+    @property
+    def truncates(self) -> bool:
+        """Whether a trial can end by a time limit; environments that cannot set `never_truncates`."""
+        return not getattr(self.env, "never_truncates", False)
+
+    @property
+    def observation_shape(self) -> tuple[int, ...]:
+        """`(D,)` or `(H, W, C)`."""
+        space = self.env.observation_space(self.params)
+        if isinstance(space, spaces.Discrete):
+            return (space.n,)
+        shape = tuple(int(n) for n in space.shape)
+        return shape if len(shape) in (1, 3) else (int(np.prod(shape, dtype=int)),)
+
+    @property
+    def action(self) -> Discrete | Continuous:
+        """The environment's own action space."""
+        space = self.env.action_space(self.params)
+        if isinstance(space, spaces.Discrete):
+            return Discrete(int(space.n))
+        shape = tuple(space.shape) or (1,)
+        low, high = (np.broadcast_to(np.asarray(bound, float), shape).ravel() for bound in (space.low, space.high))
+        return Continuous(int(np.prod(shape)), tuple(low.tolist()), tuple(high.tolist()))
+
+    def reset(self, key: Array, params: Any) -> tuple[Float[Array, "..."], Any]:
+        """A fresh initial state and its observation."""
+        observation, state = self.env.reset_env(key, params)
+        return self._observation(observation), state
+
+    def step(
+        self, key: Array, state: Any, action: Array, params: Any
+    ) -> tuple[Float[Array, "..."], Any, Float[Array, ""], Bool[Array, ""], Bool[Array, ""]]:
+        """One step without auto-reset: observation, state, reward, terminated, truncated."""
+        observation, state, reward, terminated, _ = self.env.step_env(key, state, action, params)
+        terminated = jnp.asarray(terminated, bool)
+        if self.truncates:
+            truncated = jnp.asarray(self.env.is_truncated(state, params), bool) & ~terminated
+        else:
+            truncated = jnp.zeros((), bool)
+        return self._observation(observation), state, jnp.asarray(reward, jnp.float32), terminated, truncated
+
+    def _observation(self, observation: Any) -> Float[Array, "..."]:
+        space = self.env.observation_space(self.params)
+        if isinstance(space, spaces.Discrete):
+            return jax.nn.one_hot(observation, space.n)
+        return jnp.asarray(observation, jnp.float32).reshape(self.observation_shape)
