@@ -1,0 +1,1 @@
+"""Hydra configuration, packaged as data: one file per command, groups `env` and `core`."""

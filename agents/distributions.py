@@ -1,0 +1,118 @@
+"""Policy distributions: the one file that imports distrax."""
+
+from typing import Protocol
+
+import distrax
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..envs import Continuous, Discrete
+
+
+class Policy(Protocol):
+    """What a policy head needs to know about its distribution.
+
+    `params [..., num_params]` are the network's outputs. A *raw* action is what is stored with the rollout;
+    `to_env` turns it into the environment's.
+    """
+
+    num_params: int
+
+    def sample(self, key: Array, params: Array) -> Array:
+        """A raw action for each row of `params`."""
+        ...
+
+    def mode(self, params: Array) -> Array:
+        """The most likely raw action (for continuous actions: before squashing)."""
+        ...
+
+    def log_prob(self, params: Array, raw: Array) -> Float[Array, "..."]:
+        """Log-probability (density of the squashed action, for continuous actions)."""
+        ...
+
+    def entropy(self, params: Array) -> Float[Array, "..."]:
+        """Entropy of the distribution (for continuous actions: of the Gaussian before squashing)."""
+        ...
+
+    def to_env(self, raw: Array) -> Array:
+        """The environment's action."""
+        ...
+
+
+class Categorical:
+    """Discrete actions: logits `[..., N]`, raw actions int32 `[...]`."""
+
+    def __init__(self, size: int):
+        self.num_params = size
+
+    def sample(self, key: Array, params: Array) -> Array:
+        """See `Policy`."""
+        return distrax.Categorical(logits=params).sample(seed=key)
+
+    def mode(self, params: Array) -> Array:
+        """See `Policy`."""
+        return jnp.argmax(params, axis=-1)
+
+    def log_prob(self, params: Array, raw: Array) -> Float[Array, "..."]:
+        """See `Policy`."""
+        return distrax.Categorical(logits=params).log_prob(raw)
+
+    def entropy(self, params: Array) -> Float[Array, "..."]:
+        """See `Policy`."""
+        return distrax.Categorical(logits=params).entropy()
+
+    def to_env(self, raw: Array) -> Array:
+        """See `Policy`."""
+        return raw
+
+
+class SquashedGaussian:
+    """Continuous actions: `[..., 2 A]` (mean, log std), raw actions `[..., A]` before tanh.
+
+    The pre-tanh action is stored: the density at tanh(raw) = ±1 is not a number, and needs no inverse here.
+    The entropy of a squashed Gaussian has no closed form; the bonus is that of the Gaussian underneath.
+    """
+
+    min_log_std = -5.0
+    max_log_std = 1.0
+
+    def __init__(self, size: int):
+        self.num_params = 2 * size
+
+    def _gaussian(self, params: Array) -> distrax.MultivariateNormalDiag:
+        mean, log_std = jnp.split(params, 2, axis=-1)
+        return distrax.MultivariateNormalDiag(mean, jnp.exp(jnp.clip(log_std, self.min_log_std, self.max_log_std)))
+
+    def sample(self, key: Array, params: Array) -> Array:
+        """See `Policy`."""
+        return self._gaussian(params).sample(seed=key)
+
+    def mode(self, params: Array) -> Array:
+        """See `Policy`."""
+        return jnp.split(params, 2, axis=-1)[0]
+
+    def log_prob(self, params: Array, raw: Array) -> Float[Array, "..."]:
+        """See `Policy`."""
+        squash = distrax.Tanh().forward_log_det_jacobian(raw).sum(-1)
+        return self._gaussian(params).log_prob(raw) - squash
+
+    def entropy(self, params: Array) -> Float[Array, "..."]:
+        """See `Policy`."""
+        return self._gaussian(params).entropy()
+
+    def to_env(self, raw: Array) -> Array:
+        """See `Policy`."""
+        return jnp.tanh(raw)
+
+
+def make_policy(action: Discrete | Continuous) -> Policy:
+    """The distribution for an action space."""
+    return Categorical(action.size) if isinstance(action, Discrete) else SquashedGaussian(action.size)
+
+
+def uniform_action(key: Array, action: Discrete | Continuous, batch: int) -> Array:
+    """A uniformly random action of the environment for each of `batch` rows."""
+    if isinstance(action, Discrete):
+        return jax.random.randint(key, (batch,), 0, action.size)
+    return jax.random.uniform(key, (batch, action.size), minval=-1.0, maxval=1.0)

@@ -1,0 +1,77 @@
+"""Encoder -> core -> heads."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..cores import Carry, Core
+from ..envs import Input
+
+ENCODERS = ("dense", "mlp", "bilinear")
+
+
+class Encoder(nn.Module):
+    """Turns an `Input` into features `[T, B, features]`, or `[T, B, H, W, features]` for a spatial core.
+
+    Vectors: observation, previous action, previous reward and the trial's start flag side by side, through
+    one dense layer (`dense`), two (`mlp`), or `gelu(W1 x) + (W2 x) * (W3 x)` (`bilinear`): a product of
+    inputs is what ties an action to its effect. Pixels: two 3x3 convolutions, with the rest added as a bias.
+    """
+
+    features: int
+    kind: str
+    spatial: bool
+
+    @nn.compact
+    def __call__(self, inputs: Input) -> Float[Array, "T B ..."]:
+        """See the class."""
+        rest = [inputs.action, inputs.reward[..., None], inputs.episode_start[..., None].astype(jnp.float32)]
+        if inputs.observation.ndim == 5:  # [T, B, H, W, C]
+            x = jnp.concatenate(rest, axis=-1)
+            bias = nn.Dense(self.features, name="context")(x)[..., None, None, :]
+            pixels = nn.relu(nn.Conv(self.features, (3, 3), name="conv_0")(inputs.observation))
+            pixels = nn.relu(nn.Conv(self.features, (3, 3), name="conv_1")(pixels) + bias)
+            if self.spatial:
+                return pixels
+            flat = pixels.reshape((*pixels.shape[:2], -1))  # [T, B, H * W * features]
+            return nn.relu(nn.Dense(self.features, name="flat")(flat))
+        x = jnp.concatenate([inputs.observation, *rest], axis=-1)
+        if self.kind == "bilinear":
+            product = nn.Dense(self.features, name="left")(x) * nn.Dense(self.features, name="right")(x)
+            return nn.gelu(nn.Dense(self.features, name="dense_0")(x)) + product
+        x = nn.gelu(nn.Dense(self.features, name="dense_0")(x))
+        return nn.gelu(nn.Dense(self.features, name="dense_1")(x)) if self.kind == "mlp" else x
+
+
+class ActorCritic(nn.Module):
+    """A policy and a value function over one memory core."""
+
+    core: Core
+    num_params: int
+    encoder: str = "bilinear"
+    head_features: int = 0
+
+    def initial_carry(self, batch: int, observation_shape: tuple[int, ...]) -> Carry:
+        """The core's empty memory; `observation_shape` gives a spatial core its (H, W)."""
+        if self.core.spatial:
+            return self.core.initial_carry(batch, observation_shape[:2])
+        return self.core.initial_carry(batch)
+
+    @nn.compact
+    def __call__(self, carry: Carry, inputs: Input) -> tuple[Carry, Float[Array, "T B P"], Float[Array, "T B"]]:
+        """Inputs with axes `[T, B, ...]` to (carry, policy parameters `[T, B, P]`, values `[T, B]`)."""
+        x = Encoder(self.core.features, self.encoder, self.core.spatial)(inputs)
+        carry, y = self.core(carry, x, inputs.reset)
+        if self.core.spatial:
+            y = y.reshape((*y.shape[:2], -1))  # [T, B, H * W * features]
+            y = nn.relu(nn.Dense(2 * self.core.features, name="readout")(y))
+        params = self._head("policy", y, self.num_params, 0.01)
+        value = self._head("value", y, 1, 1.0)
+        return carry, params, value[..., 0]
+
+    def _head(self, name: str, y: Any, size: int, scale: float) -> Any:
+        if self.head_features:
+            y = nn.gelu(nn.Dense(self.head_features, name=f"{name}_hidden")(y))
+        return nn.Dense(size, kernel_init=nn.initializers.orthogonal(scale), name=name)(y)

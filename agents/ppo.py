@@ -1,0 +1,336 @@
+"""Recurrent PPO (arXiv 1707.06347) over any memory core.
+
+Whole sequences per minibatch, with the carry that the rollout began with: on the first minibatch the
+recomputed policy is the one that acted, so the ratio is 1. Minibatches are drawn over the batch, never over
+time.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int
+
+from ..cores import Carry, Core
+from ..envs import Input, MetaEnv
+from .distributions import Policy, make_policy
+from .gae import advantages
+from .network import ENCODERS, ActorCritic
+from .normalize import Statistics, add, no_statistics, normalize
+
+
+@dataclasses.dataclass(frozen=True)
+class PPOConfig:
+    """Hyper-parameters; configs/train.yaml says what each means. Checked before anything is traced."""
+
+    num_steps: int = 128
+    epochs: int = 4
+    minibatches: int = 4
+    updates: int = 1000  # length of the learning-rate schedule
+    lr: float = 5e-4
+    lr_final: float | None = None
+    gamma: float = 0.99
+    gae_lambda: float = 0.95
+    gae_across_trials: bool = False
+    clip: float = 0.2
+    entropy: float = 0.01
+    value_coef: float = 0.5
+    max_grad_norm: float = 0.5
+    normalize_observations: bool = False
+    normalize_returns: bool = False
+    encoder: str = "bilinear"
+    head_features: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("num_steps", "epochs", "minibatches", "updates"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        for name in ("lr", "clip", "max_grad_norm"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}={getattr(self, name)} must be greater than 0")
+        for name in ("gamma", "gae_lambda"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name)} must lie between 0 and 1")
+        if self.lr_final is not None and self.lr_final < 0:
+            raise ValueError(f"lr_final={self.lr_final} must not be negative")
+        if self.encoder not in ENCODERS:
+            raise ValueError(f"unknown network.encoder={self.encoder!r}; choose from {', '.join(ENCODERS)}")
+        if self.head_features < 0:
+            raise ValueError(f"network.head_features={self.head_features} must not be negative")
+
+
+@struct.dataclass
+class AgentState:
+    """Everything that training needs to go on: what a checkpoint holds.
+
+    `inputs` and `carry` are those of the next step; `discounted` is the running discounted return of each
+    row, whose spread scales rewards where `normalize_returns` is on.
+    """
+
+    params: Any
+    opt_state: Any
+    env_state: Any
+    inputs: Input
+    carry: Carry
+    key: Array
+    update: Int[Array, ""]
+    observations: Statistics
+    returns: Statistics
+    discounted: Float[Array, " B"]
+    bad_updates: Int[Array, ""]
+    bad_in_a_row: Int[Array, ""]
+
+
+@struct.dataclass
+class Rollout:
+    """What one rollout leaves for the update; leaves `[T, B, ...]`."""
+
+    inputs: Input
+    action: Array  # raw, as the policy drew it
+    log_prob: Float[Array, "T B"]
+    value: Float[Array, "T B"]
+    reward: Float[Array, "T B"]
+    terminated: Bool[Array, "T B"]
+    truncated: Bool[Array, "T B"]
+    final_value: Float[Array, "T B"]
+    trial_end: Bool[Array, "T B"]
+    trial_return: Float[Array, "T B"]
+
+
+class Agent:
+    """A network, its policy and PPO's `init` and `update`, as pure functions of an `AgentState`."""
+
+    def __init__(self, config: PPOConfig, env: MetaEnv, core: Core):
+        if env.num_envs % config.minibatches:
+            n = config.minibatches
+            raise ValueError(
+                f"num_envs={env.num_envs} is not divisible by minibatches={n}; "
+                f"use {env.num_envs // n * n or n} or {(env.num_envs // n + 1) * n}"
+            )
+        if core.spatial and len(env.observation_shape) != 3:
+            raise ValueError(
+                f"the core {type(core).__name__} is spatial and needs pixels, but {env.lanes[0].family.base.name} "
+                f"observes {env.observation_shape}; use a vector core such as core=s5"
+            )
+        self.config, self.env = config, env
+        self.policy: Policy = make_policy(env.action)
+        self.network = ActorCritic(core, self.policy.num_params, config.encoder, config.head_features)
+        self.optimizer = optax.chain(
+            optax.clip_by_global_norm(config.max_grad_norm), optax.adam(self._schedule, eps=1e-5)
+        )
+
+    def _schedule(self, count: Array) -> Array:
+        config = self.config
+        final = config.lr if config.lr_final is None else config.lr_final
+        steps = config.updates * config.epochs * config.minibatches
+        return config.lr + (final - config.lr) * jnp.minimum(count / steps, 1.0)
+
+    def init(self, key: Array) -> AgentState:
+        """A fresh agent in freshly reset environments."""
+        key, key_env, key_params = jax.random.split(key, 3)
+        env_state, inputs = self.env.reset(key_env)
+        carry = self.initial_carry(self.env.num_envs)
+        params = self.network.init(key_params, carry, _one_step(inputs))
+        zero = jnp.zeros((), jnp.int32)
+        return AgentState(
+            params=params,
+            opt_state=self.optimizer.init(params),
+            env_state=env_state,
+            inputs=inputs,
+            carry=carry,
+            key=key,
+            update=zero,
+            observations=no_statistics(self.env.observation_shape),
+            returns=no_statistics(()),
+            discounted=jnp.zeros(self.env.num_envs),
+            bad_updates=zero,
+            bad_in_a_row=zero,
+        )
+
+    def initial_carry(self, batch: int) -> Carry:
+        """The core's empty memory for `batch` rows."""
+        return self.network.initial_carry(batch, self.env.observation_shape)
+
+    def apply(
+        self, params: Any, observations: Statistics, carry: Carry, inputs: Input
+    ) -> tuple[Carry, Float[Array, "T B P"], Float[Array, "T B"]]:
+        """Carry, policy parameters and values for inputs `[T, B, ...]`."""
+        if self.config.normalize_observations:
+            inputs = inputs.replace(observation=normalize(observations, inputs.observation))
+        return self.network.apply(params, carry, inputs)
+
+    def act(
+        self, params: Any, observations: Statistics, carry: Carry, inputs: Input, key: Array, greedy: bool
+    ) -> tuple[Carry, Array]:
+        """One step for inputs `[B, ...]`: the next carry and a raw action."""
+        carry, policy_params, _ = self.apply(params, observations, carry, _one_step(inputs))
+        raw = self.policy.mode(policy_params[0]) if greedy else self.policy.sample(key, policy_params[0])
+        return carry, raw
+
+    def update(self, state: AgentState) -> tuple[AgentState, dict[str, Array]]:
+        """One rollout and the epochs over it; metrics are scalars."""
+        key, key_rollout, key_epochs = jax.random.split(state.key, 3)
+        state = state.replace(key=key)
+        first_carry = state.carry
+        state, rollout = self._rollout(state, key_rollout)
+        _, _, last_value = self.apply(
+            state.params, state.observations, state.carry, _one_step(state.inputs)
+        )
+        rewards, returns, discounted = self._scale_rewards(state, rollout)
+        advantage = advantages(
+            rewards,
+            rollout.value,
+            last_value[0],
+            rollout.terminated,
+            rollout.truncated,
+            rollout.final_value,
+            self.config.gamma,
+            self.config.gae_lambda,
+        )
+        params, opt_state, losses = self._epochs(state, first_carry, rollout, advantage, key_epochs)
+        bad = losses.pop("bad").sum()
+        state = state.replace(
+            params=params,
+            opt_state=opt_state,
+            update=state.update + 1,
+            returns=returns,
+            discounted=discounted,
+            bad_updates=state.bad_updates + (bad > 0),
+            bad_in_a_row=jnp.where(bad > 0, state.bad_in_a_row + 1, 0),
+        )
+        if self.config.normalize_observations:
+            state = state.replace(observations=add(state.observations, rollout.inputs.observation))
+        finished = rollout.trial_end.sum()
+        metrics = {name: value.mean() for name, value in losses.items() if name != "ratio_error"}
+        metrics |= {
+            "episode_return": jnp.where(finished > 0, _masked_mean(rollout.trial_return, rollout.trial_end), jnp.nan),
+            "trials_finished": finished,
+            "first_ratio_error": losses["ratio_error"][0],
+            "explained_variance": _explained_variance(rollout.value, rollout.value + advantage),
+            "bad_minibatches": bad,
+            "bad_updates": state.bad_updates,
+            "bad_in_a_row": state.bad_in_a_row,
+        }
+        return state, metrics
+
+    def _rollout(self, state: AgentState, key: Array) -> tuple[AgentState, Rollout]:
+        def step(loop: tuple[Any, Input, Carry], key: Array) -> tuple[Any, Rollout]:
+            env_state, inputs, carry = loop
+            key_action, key_env = jax.random.split(key)
+            carry, params, value = self.apply(state.params, state.observations, carry, _one_step(inputs))
+            raw = self.policy.sample(key_action, params[0])
+            env_state, next_inputs, outcome = self.env.step(key_env, env_state, self.policy.to_env(raw))
+            terminated, truncated = outcome.terminated, outcome.truncated
+            if self.config.gae_across_trials:
+                terminated, truncated = terminated & next_inputs.reset, truncated & next_inputs.reset
+            done = Rollout(
+                inputs=inputs,
+                action=raw,
+                log_prob=self.policy.log_prob(params[0], raw),
+                value=value[0],
+                reward=outcome.reward,
+                terminated=terminated,
+                truncated=truncated,
+                final_value=self._final_value(state, carry, outcome.final, truncated, value[0]),
+                trial_end=outcome.trial_end,
+                trial_return=outcome.trial_return,
+            )
+            return (env_state, next_inputs, carry), done
+
+        start = (state.env_state, state.inputs, state.carry)
+        (env_state, inputs, carry), rollout = jax.lax.scan(
+            step, start, jax.random.split(key, self.config.num_steps)
+        )
+        return state.replace(env_state=env_state, inputs=inputs, carry=carry), rollout
+
+    def _final_value(
+        self, state: AgentState, carry: Carry, final: Input, truncated: Array, like: Array
+    ) -> Float[Array, " B"]:
+        """The value of the state a time limit cut off: one extra core step, whose carry is thrown away."""
+        needed = self.env.truncates and not (self.config.gae_across_trials and self.env.trials > 1)
+        if not needed:
+            return jnp.zeros_like(like)
+        return jax.lax.cond(
+            truncated.any(),
+            lambda: self.apply(state.params, state.observations, carry, _one_step(final))[2][0],
+            lambda: jnp.zeros_like(like),
+        )
+
+    def _scale_rewards(self, state: AgentState, rollout: Rollout) -> tuple[Array, Statistics, Array]:
+        if not self.config.normalize_returns:
+            return rollout.reward, state.returns, state.discounted
+
+        def accumulate(total: Array, step: tuple[Array, Array]) -> tuple[Array, Array]:
+            reward, end = step
+            total = self.config.gamma * total + reward
+            return jnp.where(end, 0.0, total), total
+
+        end = rollout.terminated | rollout.truncated
+        discounted, totals = jax.lax.scan(accumulate, state.discounted, (rollout.reward, end))
+        # the spread known before this rollout, so that all of its rewards are scaled alike
+        return rollout.reward / state.returns.std, add(state.returns, totals), discounted
+
+    def _epochs(
+        self, state: AgentState, first_carry: Carry, rollout: Rollout, advantage: Array, key: Array
+    ) -> tuple[Any, Any, dict[str, Array]]:
+        config, batch = self.config, self.env.num_envs
+        rows = jax.vmap(lambda k: jax.random.permutation(k, batch))(jax.random.split(key, config.epochs))
+        rows = rows.reshape(config.epochs * config.minibatches, batch // config.minibatches)
+
+        def minibatch(train: tuple[Any, Any], rows: Array) -> tuple[Any, dict[str, Array]]:
+            params, opt_state = train
+            carry = jax.tree.map(lambda leaf: leaf[rows], first_carry)
+            part, adv = jax.tree.map(lambda leaf: leaf[:, rows], (rollout, advantage))
+            (loss, terms), gradients = jax.value_and_grad(self._loss, has_aux=True)(
+                params, state.observations, carry, part, adv
+            )
+            norm = optax.global_norm(gradients)
+            good = jnp.isfinite(loss) & jnp.isfinite(norm)
+            changes, new_opt_state = self.optimizer.update(gradients, opt_state, params)
+            new = (optax.apply_updates(params, changes), new_opt_state)
+            train = jax.tree.map(lambda a, b: jnp.where(good, a, b), new, train)
+            return train, {**terms, "loss": loss, "grad_norm": norm, "bad": ~good}
+
+        (params, opt_state), losses = jax.lax.scan(minibatch, (state.params, state.opt_state), rows)
+        return params, opt_state, losses
+
+    def _loss(
+        self, params: Any, observations: Statistics, carry: Carry, rollout: Rollout, advantage: Array
+    ) -> tuple[Array, dict[str, Array]]:
+        config = self.config
+        _, policy_params, value = self.apply(params, observations, carry, rollout.inputs)
+        log_ratio = self.policy.log_prob(policy_params, rollout.action) - rollout.log_prob
+        ratio = jnp.exp(log_ratio)
+        target = rollout.value + advantage
+        scaled = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+        clipped = jnp.clip(ratio, 1 - config.clip, 1 + config.clip)
+        policy_loss = -jnp.minimum(ratio * scaled, clipped * scaled).mean()
+        near = rollout.value + jnp.clip(value - rollout.value, -config.clip, config.clip)
+        value_loss = 0.5 * jnp.maximum((value - target) ** 2, (near - target) ** 2).mean()
+        entropy = self.policy.entropy(policy_params).mean()
+        loss = policy_loss + config.value_coef * value_loss - config.entropy * entropy
+        return loss, {
+            "policy_loss": policy_loss,
+            "value_loss": value_loss,
+            "entropy": entropy,
+            "approx_kl": (ratio - 1 - log_ratio).mean(),
+            "clip_fraction": (jnp.abs(ratio - 1) > config.clip).mean(),
+            "ratio_error": jnp.abs(ratio - 1).max(),
+        }
+
+
+def _one_step(inputs: Input) -> Input:
+    """Inputs `[B, ...]` as a sequence of one, `[1, B, ...]`."""
+    return jax.tree.map(lambda leaf: leaf[None], inputs)
+
+
+def _masked_mean(values: Array, mask: Array) -> Array:
+    return jnp.where(mask, values, 0.0).sum() / jnp.maximum(mask.sum(), 1)
+
+
+def _explained_variance(values: Array, targets: Array) -> Array:
+    variance = targets.var()
+    return jnp.where(variance > 0, 1 - (targets - values).var() / variance, 0.0)

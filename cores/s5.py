@@ -1,0 +1,93 @@
+"""S5: deep diagonal state-space layers over feature vectors, with a memory that resets."""
+
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from .ssm import Pair, StateSpace, StateSpaceCore, one_of
+
+GATES = ("half_glu", "full_glu", "input", "gelu", "none")
+NORMS = ("layer", "none")
+
+
+class S5(StateSpaceCore):
+    """S5 (Smith et al., arXiv 2208.04933): `x [T, B, D] -> y [T, B, features]`, resettable as in arXiv 2303.03982.
+
+    Each of `num_layers` residual layers is u = norm(x), y = 2 Re(C̃ s) + D∘u with the states s of u, x + gate(y).
+    `norm` is `layer` or `none`; with `prenorm=False` it comes after the sum instead. `gate`, with g = gelu(y):
+    `half_glu` g∘σ(W g) (the paper's), `full_glu` (W₁ g)∘σ(W₂ g), `input` y∘silu(W u), `gelu` g, `none` y.
+    `feedthrough=False` leaves D out. Inputs of another width than `features` first pass a dense layer.
+
+    The carry is (re, im), each float32 `[B, num_layers, P]`. Matrix products run in the dtype of `x`, the states
+    in float32. The other options are `StateSpaceCore`'s.
+    """
+
+    gate: str = "half_glu"
+    norm: str = "layer"
+    prenorm: bool = True
+    feedthrough: bool = True
+
+    def __post_init__(self) -> None:
+        one_of("gate", self.gate, GATES)
+        one_of("norm", self.norm, NORMS)
+        super().__post_init__()
+
+    def initial_carry(self, batch: int, size: tuple[int, int] | None = None) -> Pair:
+        """An empty memory: (re, im), each float32 `[batch, num_layers, P]`."""
+        return self.empty(batch)
+
+    @nn.compact
+    def __call__(
+        self, carry: Pair, x: Float[Array, "T B D"], reset: Bool[Array, "T B"]
+    ) -> tuple[Pair, Float[Array, "T B features"]]:
+        """Consume `T` inputs; see `Core`."""
+        layer = partial(
+            S5Layer, gate=self.gate, norm=self.norm, prenorm=self.prenorm, feedthrough=self.feedthrough
+        )
+        return self.run_layers(layer, carry, x, reset)
+
+
+class S5Layer(nn.Module):
+    """One residual layer over `[T, B, features]`."""
+
+    space: StateSpace
+    features: int
+    gate: str
+    norm: str
+    prenorm: bool
+    feedthrough: bool
+
+    @nn.compact
+    def __call__(self, x: Array, carry: Pair, discrete: tuple[Pair, Pair], reset: Array) -> tuple[Array, Pair]:
+        """Map `(x, carry)`, carry (re, im) `[B, P]`, to the next layer's x and this layer's carry."""
+        norm = nn.LayerNorm(dtype=x.dtype, name="norm") if self.norm == "layer" else lambda x: x
+        u = norm(x) if self.prenorm else x
+        driven = u @ self._kernel("B", self.space.input_kernel(1.0), (self.features, 2 * self.space.lanes), x.dtype)
+        carry, states = self.space.run(discrete, driven, reset, carry)
+        y = states @ self._kernel("C", self.space.output_kernel(1.0), (2 * self.space.lanes, self.features), x.dtype)
+        if self.feedthrough:
+            y += u * self._kernel("D", nn.initializers.normal(1.0), (self.features,), x.dtype)
+        y = x + self._gated(y, u)
+        return (y if self.prenorm else norm(y)), carry
+
+    def _kernel(self, name: str, init: nn.initializers.Initializer, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
+        return self.param(name, init, shape).astype(dtype)
+
+    def _gated(self, y: Array, u: Array) -> Array:
+        dense = partial(nn.Dense, self.features, dtype=y.dtype)
+        match self.gate:
+            case "half_glu":
+                y = jax.nn.gelu(y)
+                return y * jax.nn.sigmoid(dense(name="gate")(y))
+            case "full_glu":
+                y = jax.nn.gelu(y)
+                return dense(name="value")(y) * jax.nn.sigmoid(dense(name="gate")(y))
+            case "input":
+                return y * jax.nn.silu(dense(name="gate")(u))
+            case "gelu":
+                return jax.nn.gelu(y)
+            case _:
+                return y

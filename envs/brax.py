@@ -1,0 +1,124 @@
+"""brax's environments as gymnax 1.0 environments. Nothing else imports brax, and this only when one is made.
+
+brax's own wrappers restore one cached first state and drop the last observation of an episode; here every
+reset is fresh and the observation that a step returns is the true one. brax's `done` is `terminated`; the
+episode's limit of 1000 steps is `truncated`. The backend is `spring` unless another is named: the fastest
+that every environment but swimmer supports. It is not brax's own default (`generalized`), and returns are
+not comparable across backends.
+"""
+
+import contextlib
+import inspect
+import io
+import types
+import warnings
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from gymnax.environments import environment, spaces
+from jaxtyping import Array, Float
+
+with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+    # brax's dependencies announce their own retirement and the optional packages that they do without.
+    warnings.filterwarnings("ignore", message="JAXopt is no longer maintained", category=DeprecationWarning)
+    import brax.envs
+    import brax.fluid
+
+BACKENDS = ("generalized", "mjx", "positional", "spring")
+
+
+@struct.dataclass
+class BraxState(environment.EnvState):
+    """brax's own state and the number of steps taken."""
+
+    brax: Any
+    time: Any
+
+
+class BraxEnvironment(environment.Environment[BraxState, environment.EnvParams]):
+    """A brax environment by its brax name; `options` go to its constructor. Actions lie in [−1, 1]."""
+
+    def __init__(self, brax_name: str, backend: str | None = None, **options: Any):
+        super().__init__()
+        supported = ("generalized",) if brax_name == "swimmer" else BACKENDS
+        backend = backend or ("generalized" if brax_name == "swimmer" else "spring")
+        if backend not in supported:
+            raise ValueError(f"brax_{brax_name} has no backend {backend!r}; use {' or '.join(supported)}")
+        if brax_name == "swimmer":
+            _mend_fluid()
+        self.brax_name = brax_name
+        with warnings.catch_warnings():
+            # "not actively maintained", said at every load of a model: true, known, and no news to a user.
+            warnings.filterwarnings("ignore", message="Brax System, piplines", category=UserWarning)
+            self.brax_env = brax.envs.get_environment(brax_name, backend=backend, **options)
+        # Abstract evaluation: brax's own `observation_size` runs a whole reset.
+        self.observation_size = jax.eval_shape(self.brax_env.reset, jax.random.key(0)).obs.shape[-1]
+        self.action_size = 1 if brax_name == "fast" else self.brax_env.action_size
+
+    @property
+    def default_params(self) -> environment.EnvParams:
+        """The episode's limit."""
+        return environment.EnvParams(max_steps_in_episode=1000)
+
+    def reset_env(self, key: Array, params: Any) -> tuple[Float[Array, " D"], BraxState]:
+        """A fresh start."""
+        state: Any = self.brax_env.reset(key)
+        return state.obs, BraxState(brax=state, time=jnp.int32(0))
+
+    def step_env(
+        self, key: Array, state: BraxState, action: Any, params: Any
+    ) -> tuple[Float[Array, " D"], BraxState, Array, Array, dict[Any, Any]]:
+        """One control step; actions are clipped to [−1, 1]."""
+        after: Any = self.brax_env.step(state.brax, jnp.clip(action, -1.0, 1.0))
+        terminated = after.done > 0.5
+        return after.obs, BraxState(brax=after, time=state.time + 1), after.reward, terminated, {}
+
+    def observe(self, key: Array, state: BraxState, action: Any, params: Any) -> Float[Array, " D"]:
+        """brax's observation."""
+        return state.brax.obs
+
+    def is_terminated(self, state: BraxState, params: Any) -> Array:
+        """brax's `done`."""
+        return state.brax.done > 0.5
+
+    @property
+    def name(self) -> str:
+        """The registered name."""
+        return f"brax_{self.brax_name}"
+
+    @property
+    def num_actions(self) -> int:
+        """The number of actuators."""
+        return self.action_size
+
+    def action_space(self, params: Any = None) -> spaces.Box:
+        """One entry per actuator."""
+        return spaces.Box(-1.0, 1.0, (self.action_size,), jnp.float32)
+
+    def observation_space(self, params: Any) -> spaces.Box:
+        """Unbounded."""
+        return spaces.Box(-jnp.inf, jnp.inf, (self.observation_size,), jnp.float32)
+
+
+def brax_arguments(brax_name: str) -> set[str]:
+    """The constructor options that a brax environment takes."""
+    signature = inspect.signature(brax.envs._envs[brax_name].__init__)
+    named = {
+        name for name, parameter in signature.parameters.items() if parameter.kind != parameter.VAR_KEYWORD
+    }
+    return (named | {"backend", "n_frames"}) - {"self"}
+
+
+def _mend_fluid() -> None:
+    """Lets `brax.fluid`, which only swimmer uses, call `clip(x, a_min=…)`, a keyword that JAX 0.10 removed.
+
+    Replaces the name `jp` inside that one module by a view of jax.numpy; jax.numpy itself is untouched.
+    """
+    if "a_min" in inspect.signature(jnp.clip).parameters:
+        return
+    view = types.ModuleType("jax.numpy with the old clip")
+    view.__dict__.update(vars(jnp))
+    view.clip = lambda x, a_min=None, a_max=None: jnp.clip(x, a_min, a_max)  # pyright: ignore
+    brax.fluid.jp = view  # pyright: ignore[reportAttributeAccessIssue]

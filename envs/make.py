@@ -1,0 +1,114 @@
+"""From names and options to a batch of meta-environments, with everything checked before it is built."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from .base import BaseEnv, Continuous, Discrete
+from .meta import MetaEnv, make_lanes
+from .registry import make_env
+from .tasks import TaskFamily
+
+PROJECTIONS = ("none", "orthogonal")
+
+
+def make_meta_env(
+    lanes: Mapping[str, Mapping[str, Any]],
+    *,
+    num_envs: int,
+    trials: int,
+    split: str = "train",
+    held_out_lanes: Mapping[str, Mapping[str, Any]] | None = None,
+    projection: str = "none",
+    observation_width: int | None = None,
+    action_width: int | None = None,
+    permute_actions: bool = False,
+    physics: Mapping[str, tuple[float, float]] | None = None,
+    held_out_physics: Mapping[str, tuple[float, float]] | None = None,
+    train_tasks: int | None = None,
+    reward_scale: float = 1.0,
+) -> MetaEnv:
+    """A batch of `num_envs` meta-environments of the tasks described; see configs/env/plain.yaml.
+
+    `lanes` maps names of base environments to their options. For `split="held_out"` the `held_out_lanes`
+    take their place where there are any. Widths are shared by all base environments, met and unmet, so that
+    one agent fits them all. Raises `ValueError`, one sentence, for whatever does not fit.
+    """
+    if projection not in PROJECTIONS:
+        raise ValueError(f"unknown projection {projection!r}; choose from {', '.join(PROJECTIONS)}")
+    if trials < 1:
+        raise ValueError(f"trials={trials} must be at least 1")
+    if train_tasks is not None and train_tasks < 1:
+        raise ValueError(f"train_tasks={train_tasks} must be at least 1, or null for an endless number")
+    met = {name: make_env(name, **(options or {})) for name, options in lanes.items()}
+    unmet = {name: make_env(name, **(options or {})) for name, options in (held_out_lanes or {}).items()}
+    if not met:
+        raise ValueError("env.lanes names no base environment; give at least one, such as {cartpole: {}}")
+    every = [*met.values(), *unmet.values()]
+    observation_width = _observation_width(every, projection, observation_width)
+    action_width = _action_width(every, projection, action_width)
+    for name, bounds in {**(physics or {}), **(held_out_physics or {})}.items():
+        _check_physics(every, name, bounds)
+    chosen = unmet if split == "held_out" and unmet else met
+    families = [
+        TaskFamily(
+            base=base,
+            projection=projection,
+            permute_actions=permute_actions,
+            observation_width=observation_width,
+            action_width=action_width,
+            physics=dict(physics or {}),
+            held_out_physics=dict(held_out_physics or {}),
+            train_tasks=train_tasks,
+        )
+        for base in chosen.values()
+    ]
+    for family in families:
+        family.ids(split)  # raises where the split is empty
+    return MetaEnv(make_lanes(families, num_envs, reward_scale), trials, split)
+
+
+def _observation_width(bases: list[BaseEnv], projection: str, width: int | None) -> int:
+    shapes = {base.name: base.observation_shape for base in bases}
+    if len({len(shape) for shape in shapes.values()}) > 1:
+        raise ValueError(f"environments with pixels and with vectors cannot share a batch: {shapes}")
+    if len(bases[0].observation_shape) == 3:
+        if projection != "none":
+            raise ValueError(
+                f"{bases[0].name} observes pixels, which cannot be projected; use env.projection=none"
+            )
+        if len(set(shapes.values())) > 1:
+            raise ValueError(f"environments with pixels of different shapes cannot share a batch: {shapes}")
+        return 0
+    widest = max(shape[0] for shape in shapes.values())
+    if width is None:
+        return widest
+    if width < 1 or (projection == "none" and width < widest):
+        raise ValueError(
+            f"observation_width={width} is too narrow for observations of width {widest}; use {widest} or more"
+        )
+    return width
+
+
+def _action_width(bases: list[BaseEnv], projection: str, width: int | None) -> int:
+    kinds = {base.name: type(base.action).__name__.lower() for base in bases}
+    if len(set(kinds.values())) > 1:
+        raise ValueError(f"environments with discrete and continuous actions cannot share a batch: {kinds}")
+    widest = max(base.action.size for base in bases)
+    if width is None:
+        return widest
+    discrete = isinstance(bases[0].action, Discrete)
+    if width < 1 or (width < widest and (discrete or projection == "none")):
+        raise ValueError(f"action_width={width} is too narrow for {widest} actions; use {widest} or more")
+    return width
+
+
+def _check_physics(bases: list[BaseEnv], name: str, bounds: Any) -> None:
+    for base in bases:
+        if not hasattr(base.params, name):
+            valid = ", ".join(k for k in vars(base.params) if k != "max_steps_in_episode")
+            raise ValueError(f"env.physics names {name!r}, which {base.name} does not have; it has {valid}")
+    if len(bounds) != 2 or not bounds[0] <= bounds[1]:
+        raise ValueError(f"env.physics.{name}={list(bounds)} must be [low, high] with low <= high")
+
+
+__all__ = ["Continuous", "Discrete", "make_meta_env"]

@@ -1,0 +1,1 @@
+"""Memory tasks: environments that only an agent with a memory can solve."""

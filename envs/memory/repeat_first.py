@@ -1,0 +1,79 @@
+"""RepeatFirst (POPGym, Morad et al. 2023, arXiv 2303.01859): name the suit of the very first card.
+
+Every step shows one card of a shuffled deck of N cards; the answer is always the suit of the first. A
+right answer pays 1/(N − 1), a wrong one −1/(N − 1), so that a trial's return lies in [−1, 1]. The trial
+ends when the deck is exhausted, after N − 1 steps: the task's own end, so `terminated`.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from gymnax.environments import environment, spaces
+from jaxtyping import Array
+
+from .deck import CARDS_PER_DECK, SUITS, deal, full_deck
+
+
+@struct.dataclass
+class RepeatFirstState(environment.EnvState):
+    """`remaining` [4] counts the cards left per suit; `first` and `current` are suits."""
+
+    remaining: jax.Array
+    first: jax.Array
+    current: jax.Array
+    time: Any
+
+
+class RepeatFirst(environment.Environment[RepeatFirstState, environment.EnvParams]):
+    """Observation: the current suit, `Discrete(4)`. Action: the first suit, `Discrete(4)`."""
+
+    never_truncates = True
+
+    def __init__(self, num_decks: int = 1):
+        super().__init__()
+        if num_decks < 1:
+            raise ValueError(f"num_decks={num_decks} leaves nothing to deal; use 1 or more")
+        self.num_decks = num_decks
+        self.num_cards = num_decks * CARDS_PER_DECK
+
+    @property
+    def default_params(self) -> environment.EnvParams:
+        """The trial's length follows from the number of decks."""
+        return environment.EnvParams(max_steps_in_episode=self.num_cards - 1)
+
+    def reset_env(self, key: Array, params: Any) -> tuple[Array, RepeatFirstState]:
+        """A full deck with its first card dealt."""
+        suit, remaining = deal(key, full_deck(self.num_decks))
+        return suit, RepeatFirstState(remaining=remaining, first=suit, current=suit, time=jnp.int32(0))
+
+    def step_env(
+        self, key: Array, state: RepeatFirstState, action: Any, params: Any
+    ) -> tuple[Array, RepeatFirstState, Array, Array, dict[Any, Any]]:
+        """Judge the answer, then deal the next card."""
+        reward = jnp.where(action == state.first, 1.0, -1.0) / (self.num_cards - 1)
+        suit, remaining = deal(key, state.remaining)
+        state = RepeatFirstState(remaining=remaining, first=state.first, current=suit, time=state.time + 1)
+        return suit, state, reward, self.is_terminated(state, params), {}
+
+    def observe(self, key: Array, state: RepeatFirstState, action: Any, params: Any) -> Array:
+        """The current suit."""
+        return state.current
+
+    def is_terminated(self, state: RepeatFirstState, params: Any) -> Array:
+        """Whether the last card has been dealt."""
+        return state.time >= self.num_cards - 1
+
+    @property
+    def num_actions(self) -> int:
+        """One answer per suit."""
+        return SUITS
+
+    def action_space(self, params: Any = None) -> spaces.Discrete:
+        """The four suits."""
+        return spaces.Discrete(SUITS)
+
+    def observation_space(self, params: Any) -> spaces.Discrete:
+        """The four suits."""
+        return spaces.Discrete(SUITS)

@@ -1,0 +1,271 @@
+"""Meta-episodes: K trials of one task, its projections, several base environments in one batch.
+
+Three signals, never mixed:
+
+- `Input.reset`: this input is the first of a new meta-episode; the memory is cleared before it is consumed.
+- `Input.episode_start`: an inner trial begins here; a feature that the agent sees, never a reset.
+- `Outcome.terminated`, `Outcome.truncated`: how the step before ended, for advantage estimation.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int
+
+from .base import Continuous, Discrete
+from .tasks import Task, TaskFamily, evaluation_ids
+
+
+@struct.dataclass
+class Input:
+    """What the agent sees at one step. Leading axes are the batch's.
+
+    `action` is the previous action (one-hot, or the vector taken) and `reward` the previous reward (scaled);
+    both are zero at a reset, and kept across the trials of a meta-episode.
+    """
+
+    observation: Float[Array, "B ..."]
+    action: Float[Array, "B A"]
+    reward: Float[Array, " B"]
+    episode_start: Bool[Array, " B"]
+    reset: Bool[Array, " B"]
+
+
+@struct.dataclass
+class Outcome:
+    """What a step led to.
+
+    `reward` is scaled for the learner. `terminated`: the trial failed or ended by its own rules, or it was
+    the last trial of a meta-episode. `truncated`: a time limit cut the trial. `final` is the input that the
+    agent would have seen next had the trial gone on (for the value of a truncated state). `trial_return` is
+    raw and counts where `trial_end`; `trial` is the trial's number.
+    """
+
+    reward: Float[Array, " B"]
+    terminated: Bool[Array, " B"]
+    truncated: Bool[Array, " B"]
+    final: Input
+    trial_end: Bool[Array, " B"]
+    trial_return: Float[Array, " B"]
+    trial: Int[Array, " B"]
+    raw_reward: Float[Array, " B"]
+
+
+@struct.dataclass
+class LaneState:
+    """The state of one lane's environments, batched."""
+
+    base: Any
+    task: Task
+    trial: Int[Array, " N"]
+    trial_return: Float[Array, " N"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Lane:
+    """A fixed, contiguous share of the batch that plays one base environment."""
+
+    family: TaskFamily
+    count: int
+    reward_scale: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class MetaEnv:
+    """A batch of meta-environments; lanes are stepped each under their own `vmap`.
+
+    (`lax.switch` under `vmap` would compute every base environment for every row.)
+
+    `trials` is K. In a meta-episode (K > 1) the last trial's end is `terminated` whatever ended it; with
+    K = 1 a time limit stays `truncated`, as in ordinary RL.
+    """
+
+    lanes: tuple[Lane, ...]
+    trials: int
+    split: str = "train"
+
+    @property
+    def num_envs(self) -> int:
+        """Rows of the batch."""
+        return sum(lane.count for lane in self.lanes)
+
+    @property
+    def observation_shape(self) -> tuple[int, ...]:
+        """`(W,)`, or `(H, W, C)` for pixels."""
+        shape = self.lanes[0].family.base.observation_shape
+        return shape if len(shape) == 3 else (self.lanes[0].family.observation_width,)
+
+    @property
+    def action(self) -> Discrete | Continuous:
+        """The agent's action space: discrete, or a vector within [-1, 1]."""
+        family = self.lanes[0].family
+        width = family.action_width
+        if isinstance(family.base.action, Discrete):
+            return Discrete(width)
+        return Continuous(width, (-1.0,) * width, (1.0,) * width)
+
+    @property
+    def truncates(self) -> bool:
+        """Whether any step can be truncated, so that values of final observations are needed."""
+        return any(lane.family.base.truncates for lane in self.lanes)
+
+    @property
+    def max_steps(self) -> int:
+        """The longest trial of any lane."""
+        return max(lane.family.base.max_steps for lane in self.lanes)
+
+    def evaluation_ids(self, split: str) -> np.ndarray:
+        """A task id for every row: the first of each lane's split, int32 `[B]`."""
+        return np.concatenate([evaluation_ids(lane.family, split, lane.count) for lane in self.lanes])
+
+    def reset(
+        self, key: Array, task_ids: Int[Array, " B"] | None = None
+    ) -> tuple[tuple[LaneState, ...], Input]:
+        """Begin a meta-episode in every row: of random tasks of the split, or of `task_ids`."""
+        states, inputs, start = [], [], 0
+        for i, lane in enumerate(self.lanes):
+            key_ids, key_reset = jax.random.split(jax.random.fold_in(key, i))
+            ids = (
+                self._sample_ids(lane, key_ids) if task_ids is None else task_ids[start : start + lane.count]
+            )
+            task = jax.vmap(lane.family.make)(ids)
+            observation, base = jax.vmap(lane.family.base.reset)(
+                jax.random.split(key_reset, lane.count), task.params
+            )
+            zeros = jnp.zeros(lane.count)
+            states.append(LaneState(base, task, jnp.zeros(lane.count, jnp.int32), zeros))
+            yes = jnp.ones(lane.count, bool)
+            inputs.append(
+                Input(
+                    jax.vmap(self._observe)(task, observation),
+                    jnp.zeros((lane.count, self.action.size)),
+                    zeros,
+                    yes,
+                    yes,
+                )
+            )
+            start += lane.count
+        return tuple(states), _concatenate(inputs)
+
+    def step(
+        self, key: Array, states: tuple[LaneState, ...], action: Array
+    ) -> tuple[tuple[LaneState, ...], Input, Outcome]:
+        """One step of every row; trials and meta-episodes that end begin anew.
+
+        `action` is int32 `[B]`, or `[B, A]` within [-1, 1] (clipped).
+        """
+        new_states, inputs, outcomes, start = [], [], [], 0
+        for i, (lane, state) in enumerate(zip(self.lanes, states, strict=True)):
+            stop = start + lane.count
+            state, inp, outcome = self._step_lane(
+                lane, jax.random.fold_in(key, i), state, action[start:stop]
+            )
+            new_states.append(state)
+            inputs.append(inp)
+            outcomes.append(outcome)
+            start = stop
+        return tuple(new_states), _concatenate(inputs), _concatenate(outcomes)
+
+    def _step_lane(
+        self, lane: Lane, key: Array, state: LaneState, action: Array
+    ) -> tuple[LaneState, Input, Outcome]:
+        family, n = lane.family, lane.count
+        key_step, key_reset, key_ids = jax.random.split(key, 3)
+        env_action = jax.vmap(self._act, (None, 0, 0))(family, state.task, action)
+        observation, base, raw, terminated, truncated = jax.vmap(family.base.step)(
+            jax.random.split(key_step, n), state.base, env_action, state.task.params
+        )
+        trial_end = terminated | truncated
+        meta_end = trial_end & (state.trial == self.trials - 1)
+        if self.trials > 1:
+            terminated, truncated = terminated | meta_end, truncated & ~meta_end
+        trial_return = state.trial_return + raw
+        reward = raw * lane.reward_scale
+        previous = (
+            jax.nn.one_hot(action, self.action.size)
+            if isinstance(self.action, Discrete)
+            else jnp.clip(action, -1.0, 1.0)
+        )
+        no = jnp.zeros(n, bool)
+        final = Input(jax.vmap(self._observe)(state.task, observation), previous, reward, no, no)
+
+        # The branches below are taken only when some row needs them (under vmap both are computed).
+        def new_tasks(task: Task) -> Task:
+            fresh = jax.vmap(family.make)(self._sample_ids(lane, key_ids))
+            return _select(meta_end, fresh, task)
+
+        def new_trials(observation: Array, base: Any, task: Task) -> tuple[Array, Any]:
+            fresh = jax.vmap(family.base.reset)(jax.random.split(key_reset, n), task.params)
+            return _select(trial_end, fresh, (observation, base))
+
+        task = jax.lax.cond(meta_end.any(), new_tasks, lambda task: task, state.task)
+        observation, base = jax.lax.cond(
+            trial_end.any(), new_trials, lambda observation, base, _: (observation, base), observation, base, task
+        )
+        next_input = Input(
+            jax.vmap(self._observe)(task, observation),
+            jnp.where(meta_end[:, None], 0.0, previous),
+            jnp.where(meta_end, 0.0, reward),
+            trial_end,
+            meta_end,
+        )
+        next_state = LaneState(
+            base,
+            task,
+            jnp.where(meta_end, 0, state.trial + trial_end),
+            jnp.where(trial_end, 0.0, trial_return),
+        )
+        outcome = Outcome(
+            reward, terminated, truncated, final, trial_end, trial_return, state.trial, raw
+        )
+        return next_state, next_input, outcome
+
+    def _sample_ids(self, lane: Lane, key: Array) -> Int[Array, " N"]:
+        ids = lane.family.ids(self.split)
+        return jax.random.randint(key, (lane.count,), ids.start, ids.stop)
+
+    def _observe(self, task: Task, observation: Array) -> Array:
+        if task.observation_matrix is not None:
+            return task.observation_matrix @ observation
+        missing = [
+            (0, w - d) for w, d in zip(self.observation_shape, observation.shape, strict=True)
+        ]
+        return jnp.pad(observation, missing)
+
+    def _act(self, family: TaskFamily, task: Task, action: Array) -> Array:
+        space = family.base.action
+        if isinstance(space, Discrete):
+            assert task.action_table is not None
+            return task.action_table[action]
+        action = jnp.clip(action, -1.0, 1.0)
+        action = action[: space.size] if task.action_matrix is None else task.action_matrix @ action
+        low, high = np.asarray(space.low, np.float32), np.asarray(space.high, np.float32)
+        return low + (high - low) * (jnp.clip(action, -1.0, 1.0) + 1.0) / 2.0
+
+
+def make_lanes(
+    families: Sequence[TaskFamily], num_envs: int, reward_scale: float = 1.0
+) -> tuple[Lane, ...]:
+    """Equal contiguous shares of `num_envs`; raises `ValueError` where they don't divide."""
+    if num_envs % len(families):
+        n = len(families)
+        raise ValueError(
+            f"num_envs={num_envs} is not divisible by the {n} base environments of this task; "
+            f"use {num_envs // n * n or n} or {(num_envs // n + 1) * n}"
+        )
+    return tuple(Lane(f, num_envs // len(families), reward_scale) for f in families)
+
+
+def _select(condition: Bool[Array, " N"], new: Any, old: Any) -> Any:
+    return jax.tree.map(
+        lambda a, b: jnp.where(condition.reshape(condition.shape + (1,) * (b.ndim - 1)), a, b), new, old
+    )
+
+
+def _concatenate(parts: list[Any]) -> Any:
+    return parts[0] if len(parts) == 1 else jax.tree.map(lambda *xs: jnp.concatenate(xs), *parts)

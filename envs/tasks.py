@@ -1,0 +1,160 @@
+"""Tasks as integers: what a task id means, and splits that share no task.
+
+A task is (base environment, physics, observation matrix, action matrix, permutation), all derived from one
+integer by `fold_in`. Ids of different splits come from disjoint ranges. Where a family of tasks is finite
+(a permutation of actions alone, Dark Room's goals) its *enumeration* is split, so that no content is shared.
+"""
+
+import dataclasses
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Float, Int
+
+from .base import BaseEnv, Discrete
+from .projection import nth_permutation, permutation_count, random_orthonormal
+
+SPLITS = ("train", "validation", "held_out")
+_RANGE = 2**28  # ids per split of an endless family
+_SHARES = {"train": 0.7, "validation": 0.1, "held_out": 0.2}  # of a finite family
+
+
+@struct.dataclass
+class Task:
+    """The content of one task. `observation_matrix [W, D]`, `action_matrix [A_env, A]`, `action_table [N]`."""
+
+    id: Int[Array, ""]
+    params: Any
+    observation_matrix: Float[Array, "W D"] | None
+    action_matrix: Float[Array, "A_env A"] | None
+    action_table: Int[Array, " N"] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskFamily:
+    """The tasks that can be made of one base environment.
+
+    `observation_width` and `action_width` are the agent's; `physics` maps parameters to (low, high), and
+    `held_out_physics` replaces it for held-out tasks.
+    """
+
+    base: BaseEnv
+    projection: str
+    permute_actions: bool
+    observation_width: int
+    action_width: int
+    physics: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    held_out_physics: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    train_tasks: int | None = None
+
+    @property
+    def continuous(self) -> bool:
+        """Whether a task holds real-valued content, so that distinct ids are distinct tasks."""
+        projected = self.projection != "none" and len(self.base.observation_shape) == 1
+        return projected or bool(self.physics) or hasattr(self.base.env, "task_params")
+
+    @property
+    def size(self) -> int | None:
+        """How many tasks there are; None for an endless family."""
+        return None if self.continuous else self._permutations * self._indexed
+
+    @property
+    def _permutations(self) -> int:
+        action = self.base.action
+        return permutation_count(action.size) if self.permute_actions and isinstance(action, Discrete) else 1
+
+    @property
+    def _indexed(self) -> int:
+        return int(getattr(self.base.env, "num_tasks", 1))
+
+    def ids(self, split: str) -> range:
+        """The ids of a split. A family of a single task has the same one in every split."""
+        if split not in SPLITS:
+            raise ValueError(f"unknown split {split!r}; choose from {', '.join(SPLITS)}")
+        if self.size is None:
+            start = SPLITS.index(split) * _RANGE
+            count = self.train_tasks if split == "train" and self.train_tasks else _RANGE
+            return range(start, start + min(count, _RANGE))
+        if self.size == 1:
+            return range(1)
+        held_out = max(1, round(self.size * _SHARES["held_out"]))
+        validation = round(self.size * _SHARES["validation"]) if self.size > 2 else 0
+        train = self.size - held_out - validation
+        bounds = {
+            "train": (0, min(train, self.train_tasks or train)),
+            "validation": (train, train + validation),
+            "held_out": (train + validation, self.size),
+        }[split]
+        if bounds[0] == bounds[1]:
+            raise ValueError(f"{self.base.name} has {self.size} tasks: too few for a {split} split")
+        return range(*bounds)
+
+    def make(self, task_id: Int[Array, ""]) -> Task:
+        """The content of task `task_id`; traceable, and the same wherever and whenever it is derived."""
+        # The family's name is part of the key: lanes with equal ids still hold unrelated matrices.
+        seed = zlib.crc32(f"task family {self.base.name}".encode()) & 0x7FFFFFFF
+        key = jax.random.fold_in(jax.random.key(seed), task_id)
+        key_o, key_a, key_p, key_f, key_physics = jax.random.split(key, 5)
+        projected = self.projection != "none" and len(self.base.observation_shape) == 1
+        if self.size is None:
+            permutation_index = jax.random.randint(key_p, (), 0, self._permutations)
+            index = jax.random.randint(key_f, (), 0, self._indexed)
+        else:
+            position = self._shuffled(task_id)
+            permutation_index, index = position // self._indexed, position % self._indexed
+        action = self.base.action
+        observation_matrix = action_matrix = action_table = None
+        if projected:
+            observation_matrix = random_orthonormal(key_o, self.observation_width, self.base.observation_shape[0])
+        if isinstance(action, Discrete):
+            own = jnp.arange(action.size, dtype=jnp.int32)
+            if self.permute_actions:
+                own = nth_permutation(permutation_index, action.size)
+            action_table = own[np.arange(self.action_width) % action.size]  # surplus actions repeat valid ones
+        elif self.projection != "none":
+            action_matrix = random_orthonormal(key_a, action.size, self.action_width)
+            # orthonormal rows, unscaled: unit-variance actions stay unit-variance
+            action_matrix = action_matrix * min(1.0, np.sqrt(action.size / self.action_width))
+        return Task(
+            id=jnp.asarray(task_id, jnp.int32),
+            params=self._params(task_id, index, key_f, key_physics),
+            observation_matrix=observation_matrix,
+            action_matrix=action_matrix,
+            action_table=action_table,
+        )
+
+    def _params(self, task_id: Array, index: Array, key: Array, key_physics: Array) -> Any:
+        env, params = self.base.env, self.base.params
+        if hasattr(env, "indexed_task_params"):
+            params = env.indexed_task_params(index, params)
+        if hasattr(env, "task_params"):
+            params = env.task_params(key, params)
+        if self.physics:
+            held_out = task_id >= SPLITS.index("held_out") * _RANGE
+            drawn = {}
+            for i, (name, bounds) in enumerate(sorted(self.physics.items())):
+                low, high = np.asarray(bounds, np.float32)
+                out_low, out_high = np.asarray(self.held_out_physics.get(name, bounds), np.float32)
+                u = jax.random.uniform(jax.random.fold_in(key_physics, i))
+                drawn[name] = jnp.where(held_out, out_low + u * (out_high - out_low), low + u * (high - low))
+            params = self.base.with_physics(params, drawn)
+        return params
+
+    def _shuffled(self, task_id: Array) -> Array:
+        """The enumeration in a fixed random order, so that a split is no corner of the family."""
+        assert self.size is not None
+        if self.size > 100_000:  # too long a table; ids stand for themselves
+            return task_id
+        order = np.random.default_rng(0).permutation(self.size).astype(np.int32)
+        return jnp.asarray(order)[task_id]
+
+
+def evaluation_ids(family: TaskFamily, split: str, count: int) -> np.ndarray:
+    """The first `count` ids of a split, int32; a smaller finite split is repeated (its episodes differ)."""
+    ids = family.ids(split)
+    return np.asarray([ids[i % len(ids)] for i in range(count)], np.int32)

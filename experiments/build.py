@@ -1,0 +1,73 @@
+"""From a configuration to an agent and its environments."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+
+from ..agents import Agent, PPOConfig
+from ..cores import make_core
+from ..envs import MetaEnv, make_meta_env
+from .config import TrainConfig
+
+
+def ppo_config(config: TrainConfig) -> PPOConfig:
+    """PPO's part of the configuration."""
+    shared = {
+        name: getattr(config, name)
+        for name in (
+            "num_steps epochs minibatches updates lr lr_final gamma gae_lambda gae_across_trials clip entropy "
+            "value_coef max_grad_norm normalize_observations normalize_returns"
+        ).split()
+    }
+    return PPOConfig(**shared, encoder=config.network.encoder, head_features=config.network.head_features)
+
+
+def build_env(config: TrainConfig, num_envs: int, trials: int, split: str) -> MetaEnv:
+    """A batch of the run's environments."""
+    env = config.env
+    return make_meta_env(
+        env.lanes,
+        num_envs=num_envs,
+        trials=trials,
+        split=split,
+        held_out_lanes=env.held_out_lanes,
+        projection=env.projection,
+        observation_width=env.observation_width,
+        action_width=env.action_width,
+        permute_actions=env.permute_actions,
+        physics=env.physics,
+        held_out_physics=env.held_out_physics,
+        train_tasks=env.train_tasks,
+        reward_scale=env.reward_scale,
+    )
+
+
+def build_agent(config: TrainConfig) -> Agent:
+    """The agent of a run, with its training environments; nothing is compiled yet."""
+    options = dict(config.core)
+    core = make_core(options.pop("name"), **{k: v for k, v in options.items() if k != "target"})
+    env = build_env(config, config.num_envs, config.trials, "train")
+    return Agent(ppo_config(config), env, core)
+
+
+def seed_keys(config: TrainConfig) -> jax.Array:
+    """One key a seed, `[S]`; seed 3 of a batch of seeds is seed 3 alone."""
+    return jax.vmap(jax.random.key)(jax.numpy.arange(config.seed, config.seed + config.seeds))
+
+
+@contextlib.contextmanager
+def settings(config: TrainConfig) -> Iterator[Any]:
+    """The device and the precision of matrix products that the configuration asks for."""
+    with contextlib.ExitStack() as stack:
+        if config.device != "auto":
+            try:
+                device = jax.devices(config.device)[0]
+            except RuntimeError as error:
+                present = ", ".join(sorted({d.platform for d in jax.devices()}))
+                raise ValueError(f"device={config.device} is not here; this machine has {present}") from error
+            stack.enter_context(jax.default_device(device))
+        if config.precision == "highest":
+            stack.enter_context(jax.default_matmul_precision("highest"))
+        yield

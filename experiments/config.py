@@ -1,0 +1,183 @@
+"""The composed configuration as frozen dataclasses that reject unknown keys, checked before anything is traced."""
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+PRECISIONS = ("default", "highest")
+DEVICES = ("auto", "cpu", "gpu", "tpu")
+
+
+@dataclasses.dataclass(frozen=True)
+class EnvConfig:
+    """The `env` group; configs/env/plain.yaml says what each key means."""
+
+    name: str
+    lanes: dict[str, Any]
+    held_out_lanes: dict[str, Any] = dataclasses.field(default_factory=dict)
+    projection: str = "none"
+    observation_width: int | None = None
+    action_width: int | None = None
+    permute_actions: bool = False
+    physics: dict[str, Any] = dataclasses.field(default_factory=dict)
+    held_out_physics: dict[str, Any] = dataclasses.field(default_factory=dict)
+    train_tasks: int | None = None
+    reward_scale: float = 1.0
+    target: str | None = None  # env=module:Name only; already part of lanes
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkConfig:
+    """The `network` section."""
+
+    encoder: str = "bilinear"
+    head_features: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """What `resetta train` runs on; configs/train.yaml says what each key means."""
+
+    env: EnvConfig
+    core: dict[str, Any]
+    network: NetworkConfig
+    seed: int
+    seeds: int
+    total_steps: int
+    num_envs: int
+    num_steps: int
+    epochs: int
+    minibatches: int
+    lr: float
+    lr_final: float | None
+    gamma: float
+    gae_lambda: float
+    gae_across_trials: bool
+    clip: float
+    entropy: float
+    value_coef: float
+    max_grad_norm: float
+    normalize_observations: bool
+    normalize_returns: bool
+    trials: int
+    eval_tasks: int
+    eval_trials: int | None
+    eval_greedy: bool
+    render: bool
+    checkpoint_every: int
+    keep_checkpoints: int
+    log_every: int
+    max_bad_updates: int
+    precision: str
+    device: str
+    tensorboard: bool
+    wandb: bool
+    run_dir: str | None
+    resume: str
+
+    @property
+    def steps_per_update(self) -> int:
+        """Environment steps of one seed in one update."""
+        return self.num_envs * self.num_steps
+
+    @property
+    def updates(self) -> int:
+        """Updates of the whole run: `total_steps` rounded up."""
+        return math.ceil(self.total_steps / self.steps_per_update)
+
+    @property
+    def evaluation_trials(self) -> int:
+        """Trials per evaluated task."""
+        return self.eval_trials or 2 * self.trials
+
+    def __post_init__(self) -> None:
+        at_least_one = "seeds total_steps num_envs num_steps epochs minibatches trials checkpoint_every"
+        for name in (*at_least_one.split(), "keep_checkpoints", "log_every", "max_bad_updates"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        if self.eval_tasks < 0:
+            raise ValueError(f"eval_tasks={self.eval_tasks} must not be negative; 0 means no evaluation")
+        if self.eval_trials is not None and self.eval_trials < 1:
+            raise ValueError(f"eval_trials={self.eval_trials} must be at least 1, or null for twice trials")
+        if self.num_envs % self.minibatches:
+            low = self.num_envs // self.minibatches * self.minibatches
+            cure = f"use {low} or {low + self.minibatches}" if low else f"use {self.minibatches}"
+            raise ValueError(
+                f"num_envs={self.num_envs} is not divisible by minibatches={self.minibatches}; {cure}"
+            )
+        lanes = len(self.env.lanes)
+        if lanes and self.num_envs % lanes:
+            low = self.num_envs // lanes * lanes
+            raise ValueError(
+                f"num_envs={self.num_envs} is not divisible by the {lanes} base environments of "
+                f"{self.env.name}; use {low or lanes} or {low + lanes}"
+            )
+        _choice("precision", self.precision, PRECISIONS)
+        _choice("device", self.device, DEVICES)
+        _choice("resume", self.resume, ("auto", "never"))
+
+
+def train_config(raw: Mapping[str, Any]) -> TrainConfig:
+    """A checked `TrainConfig` from the composed dictionary; `ValueError`, one sentence, for a mistake."""
+    return _build(TrainConfig, raw, "")
+
+
+def _build(cls: type, raw: Any, prefix: str) -> Any:
+    if not isinstance(raw, Mapping):
+        raise ValueError(
+            f"{prefix.rstrip('.') or 'the configuration'}={raw!r} must be a mapping of keys to values"
+        )
+    hints = typing.get_type_hints(cls)
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    unknown = sorted(set(raw) - set(fields))
+    if unknown:
+        raise ValueError(f"unknown key {prefix}{unknown[0]}; valid keys are {', '.join(fields)}")
+    missing = [
+        name
+        for name, field in fields.items()
+        if name not in raw
+        and field.default is dataclasses.MISSING
+        and field.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise ValueError(f"the key {prefix}{missing[0]} is missing")
+    return cls(**{name: _convert(hints[name], value, prefix + name) for name, value in raw.items()})
+
+
+def _convert(hint: Any, value: Any, name: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return _build(typing.cast(type, hint), value, name + ".")
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if value is None and type(None) in options:
+        return None
+    for option in options:
+        kind = typing.get_origin(option) or option
+        if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+            if math.isnan(value):
+                break
+            return float(value)
+        if kind is int and isinstance(value, float) and value.is_integer():
+            return int(value)  # 1e6 is how people write a million
+        if kind is int and isinstance(value, bool):
+            continue
+        if isinstance(kind, type) and isinstance(value, kind):
+            return dict(value) if kind is dict else value
+    wanted = " or ".join(
+        {
+            int: "a whole number",
+            float: "a number",
+            bool: "true or false",
+            str: "a word",
+            dict: "a mapping",
+        }.get(typing.get_origin(o) or o, "null")
+        for o in options
+    )
+    raise ValueError(f"{name}={value!r} must be {wanted}")
+
+
+def _choice(name: str, value: str, valid: tuple[str, ...]) -> None:
+    if value not in valid:
+        raise ValueError(f"{name}={value!r} must be one of {', '.join(valid)}")

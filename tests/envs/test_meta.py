@@ -1,0 +1,212 @@
+"""Meta-episodes step by step, on an environment whose every number is known."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import struct
+from gymnax.environments import environment, spaces
+from resetta.envs import BaseEnv, MetaEnv, TaskFamily, make_meta_env
+from resetta.envs.meta import make_lanes
+
+
+@struct.dataclass
+class Params(environment.EnvParams):
+    max_steps_in_episode: int = 3
+
+
+@struct.dataclass
+class State(environment.EnvState):
+    time: Any
+    start: Any
+
+
+class Clock(environment.Environment):
+    """Observes (time, start); start is random; action 1 pays 1, action 2 ends the trial at once."""
+
+    @property
+    def default_params(self):
+        return Params()
+
+    def reset_env(self, key, params):
+        state = State(time=jnp.int32(0), start=jax.random.uniform(key))
+        return self.observe(key, state, None, params), state
+
+    def step_env(self, key, state, action, params):
+        state = state.replace(time=state.time + 1)
+        reward = jnp.where(action == 1, 1.0, 0.0)
+        return self.observe(key, state, action, params), state, reward, action == 2, {}
+
+    def observe(self, key, state, action, params):
+        return jnp.stack([state.time.astype(jnp.float32), state.start])
+
+    def action_space(self, params):
+        return spaces.Discrete(3)
+
+    def observation_space(self, params):
+        return spaces.Box(0, 3, (2,))
+
+
+def clock(rows=2, trials=2, **options):
+    env = Clock()
+    base = BaseEnv("clock", env, env.default_params)
+    family = TaskFamily(base, "none", False, 2, 3, **options)
+    return MetaEnv(make_lanes([family], rows, reward_scale=10.0), trials)
+
+
+def play(env, actions, ids=None):
+    """Inputs 0..T and outcomes 0..T-1 of row 0, as numpy."""
+    state, inputs = env.reset(jax.random.key(0), ids)
+    step = jax.jit(env.step)
+    seen, done = [inputs], []
+    for t, action in enumerate(actions):
+        state, inputs, outcome = step(jax.random.key(t + 1), state, jnp.full(env.num_envs, action))
+        seen.append(inputs)
+        done.append(outcome)
+    stack = lambda parts: jax.tree.map(lambda *xs: np.stack([np.asarray(x)[0] for x in xs]), *parts)  # noqa: E731
+    return stack(seen), stack(done)
+
+
+def test_the_three_signals_of_a_meta_episode():
+    # trial 1: three steps, a time limit; trial 2: failure at its second step, and the meta-episode ends
+    seen, done = play(clock(), [1, 0, 1, 0, 2, 0])
+    assert seen.observation[:, 0].tolist() == [0, 1, 2, 0, 1, 0, 1]
+    assert seen.episode_start.tolist() == [True, False, False, True, False, True, False]
+    assert seen.reset.tolist() == [True, False, False, False, False, True, False]
+    assert done.truncated.tolist() == [False, False, True, False, False, False]
+    assert done.terminated.tolist() == [False, False, False, False, True, False]
+    assert done.trial_end.tolist() == [False, False, True, False, True, False]
+    assert done.trial.tolist() == [0, 0, 0, 1, 1, 0]
+
+
+def test_the_last_trials_time_limit_is_the_meta_episodes_end():
+    _, done = play(clock(), [0] * 6)
+    assert done.truncated.tolist() == [False, False, True, False, False, False]
+    assert done.terminated.tolist() == [False, False, False, False, False, True]
+
+
+def test_one_trial_is_ordinary_rl():
+    seen, done = play(clock(trials=1), [0, 0, 0, 2])
+    assert done.truncated.tolist() == [False, False, True, False]
+    assert done.terminated.tolist() == [False, False, False, True]
+    assert seen.reset.tolist() == [True, False, False, True, True]
+
+
+def test_action_and_reward_are_remembered_until_the_memory_resets():
+    seen, done = play(clock(), [1, 0, 1, 0, 2])
+    assert seen.action.argmax(-1)[1:5].tolist() == [1, 0, 1, 0]
+    assert seen.reward.tolist() == [0, 10, 0, 10, 0, 0], "scaled, kept over a trial's end, zero at the reset"
+    assert not seen.action[0].any()
+    assert not seen.action[5].any()
+    assert done.trial_return[[2, 4]].tolist() == [2, 0], "raw"
+    assert done.reward.tolist() == [10, 0, 10, 0, 0]
+
+
+def test_the_final_observation_is_the_one_the_reset_hides():
+    seen, done = play(clock(), [0, 0, 0])
+    assert done.final.observation[2, 0] == 3
+    assert seen.observation[3, 0] == 0
+    assert not done.final.episode_start.any()
+    assert not done.final.reset.any()
+    assert done.final.action[2].argmax() == 0
+
+
+def test_every_trial_starts_afresh():
+    seen, _ = play(clock(trials=4), [0] * 12)
+    starts = seen.observation[seen.episode_start, 1]
+    assert len(set(starts.tolist())) == 5
+
+
+def test_a_task_lasts_for_its_meta_episode():
+    env = make_meta_env(
+        {"cartpole_catch": {}}, num_envs=6, trials=2, projection="orthogonal", permute_actions=True
+    )
+    state, _ = env.reset(jax.random.key(0))
+    step = jax.jit(env.step)
+    ended = np.zeros(6, int)
+    for t in range(60):
+        before = jax.device_get(state[0].task)
+        state, inputs, _ = step(jax.random.key(t), state, jnp.zeros(6, jnp.int32))
+        after, reset = jax.device_get(state[0].task), np.asarray(inputs.reset)
+        np.testing.assert_array_equal(before.id != after.id, reset)
+        same = np.isclose(before.observation_matrix, after.observation_matrix).all((1, 2))
+        np.testing.assert_array_equal(same, ~reset)
+        ended += reset
+    assert (ended > 0).all()
+
+
+def test_projection_is_what_the_agent_sees():
+    env = make_meta_env(
+        {"cartpole_catch": {}}, num_envs=4, trials=2, projection="orthogonal", observation_width=7
+    )
+    plain = make_meta_env({"cartpole_catch": {}}, num_envs=4, trials=2)
+    ids = jnp.arange(4)
+    state, inputs = env.reset(jax.random.key(3), ids)
+    _, bare = plain.reset(jax.random.key(3), ids * 0)
+    matrix = state[0].task.observation_matrix
+    np.testing.assert_allclose(
+        inputs.observation, jnp.einsum("bwd,bd->bw", matrix, bare.observation), atol=1e-5
+    )
+    norms = [jnp.linalg.norm(x.observation, axis=-1) for x in (inputs, bare)]
+    np.testing.assert_allclose(*norms, rtol=1e-5)
+
+
+def test_continuous_actions_are_projected_clipped_and_brought_to_bounds():
+    env = make_meta_env({"pendulum": {}}, num_envs=3, trials=2, projection="orthogonal", action_width=4)
+    assert env.action.size == 4
+    state, _ = env.reset(jax.random.key(0))
+    matrix = np.asarray(state[0].task.action_matrix)
+    action = np.array([[0.1, -0.2, 0.3, 0.05], [5, 5, 5, 5], [0, 0, 0, 0]], np.float32)
+    expected = 2.0 * np.clip(np.einsum("bea,ba->be", matrix, np.clip(action, -1, 1)), -1, 1)
+    got = jax.vmap(env._act, (None, 0, 0))(env.lanes[0].family, state[0].task, jnp.asarray(action))
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+
+
+def test_lanes_keep_their_rows():
+    env = make_meta_env(
+        {"cartpole": {}, "acrobot": {}}, num_envs=6, trials=3, projection="orthogonal", permute_actions=True
+    )
+    assert env.observation_shape == (6,)
+    assert env.action.size == 3
+    state, inputs = jax.jit(env.reset)(jax.random.key(0))
+    assert [lane.base.time.shape for lane in state] == [(3,), (3,)]
+    state, inputs, outcome = jax.jit(env.step)(jax.random.key(1), state, jnp.arange(6) % 3)
+    np.testing.assert_allclose(outcome.raw_reward, [1, 1, 1, -1, -1, -1])
+    assert inputs.observation.shape == (6, 6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lanes": {"cartpole": {}, "acrobot": {}}, "num_envs": 5}, "use 4 or 6"),
+        ({"lanes": {"cartpole": {}, "pendulum": {}}, "num_envs": 4}, "cannot share a batch"),
+        ({"lanes": {"cartpole": {}, "minatar_breakout": {}}, "num_envs": 4}, "cannot share a batch"),
+        ({"lanes": {"minatar_breakout": {}}, "num_envs": 4, "projection": "orthogonal"}, "pixels"),
+        ({"lanes": {"cartpole": {}}, "num_envs": 4, "observation_width": 3}, "use 4 or more"),
+        ({"lanes": {"cartpole": {}}, "num_envs": 4, "action_width": 1}, "use 2 or more"),
+        (
+            {"lanes": {"cartpole": {}}, "num_envs": 4, "projection": "gaussian"},
+            "choose from none, orthogonal",
+        ),
+        ({"lanes": {"cartpole": {}}, "num_envs": 4, "physics": {"lenght": [0, 1]}}, "does not have"),
+        ({"lanes": {"cartpole": {}}, "num_envs": 4, "physics": {"length": [2, 1]}}, "low <= high"),
+        ({"lanes": {"cartpole": {}}, "num_envs": 4, "trials": 0}, "trials=0"),
+        ({"lanes": {}, "num_envs": 4}, "no base environment"),
+        ({"lanes": {"cartpol": {}}, "num_envs": 4}, "did you mean"),
+    ],
+)
+def test_mistakes_get_a_sentence(options, message):
+    options = {"trials": 2, **options}
+    with pytest.raises(ValueError, match=message):
+        make_meta_env(options.pop("lanes"), **options)
+
+
+def test_held_out_environments_take_the_place_of_the_others():
+    options = {"num_envs": 4, "trials": 2, "projection": "orthogonal", "held_out_lanes": {"acrobot": {}}}
+    train = make_meta_env({"cartpole": {}}, **options)
+    held_out = make_meta_env({"cartpole": {}}, **options, split="held_out")
+    assert train.lanes[0].family.base.name == "cartpole"
+    assert held_out.lanes[0].family.base.name == "acrobot"
+    assert (train.observation_shape, train.action) == (held_out.observation_shape, held_out.action)

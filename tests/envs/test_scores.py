@@ -1,0 +1,92 @@
+"""The committed scores against fresh measurements, and what normalising does without a yardstick."""
+
+import json
+from importlib.resources import files
+
+import numpy as np
+import pytest
+from resetta.envs.registry import env_names
+from resetta.envs.scores import (
+    frozen_lake_optimum,
+    main,
+    measure_controller,
+    measure_random,
+    normalize,
+    score,
+)
+
+CHEAP = ["cartpole", "cartpole_catch", "dark_room", "bernoulli_bandit", "point_mass", "bsuite_catch"]
+
+
+def test_every_registered_environment_has_an_entry_and_nothing_else_has():
+    table = json.loads(files("resetta.envs").joinpath("scores.json").read_text())
+    assert sorted(table) == env_names()
+    for name in env_names():
+        known = score(name)
+        assert known.note
+        assert known.kind in ("optimum", "controller", "trained", "published", None)
+        assert (known.kind is None) == (known.reference is None)
+        assert (known.random is None) == (known.random_episodes == 0)
+        if known.random is not None and known.reference is not None:
+            assert known.reference > known.random
+        assert "seed" in table[name]["random"]["measured"] or known.random is None
+
+
+@pytest.mark.parametrize("name", CHEAP)
+def test_random_scores_can_be_measured_again(name):
+    known, fresh = score(name), measure_random(name, 512, seed=12345)
+    error = np.hypot(known.random_std_error, fresh["std_error"])
+    assert abs(fresh["mean"] - known.random) < 5 * error
+    assert fresh["episodes"] == 512
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("dark_room", 0.217), ("point_mass", 12.35), ("bernoulli_bandit", 5.0)]
+)
+def test_random_scores_agree_with_independent_figures(name, expected):
+    # From a separate NumPy simulation of the same rules; the bandit's is exact.
+    known = score(name)
+    assert abs(known.random - expected) < 5 * known.random_std_error + 0.02 * expected
+
+
+@pytest.mark.parametrize("name", ["pendulum", "mountain_car", "cartpole_catch", "point_mass"])
+def test_controllers_reach_their_scores(name):
+    known, fresh = score(name), measure_controller(name, 256, seed=99)
+    assert abs(fresh["mean"] - known.reference) < 5 * 2.5 * max(fresh["std_error"], 1e-3)
+
+
+def test_cartpoles_controller_attains_the_optimum():
+    assert measure_controller("cartpole", 64, seed=1)["mean"] == score("cartpole").reference == 500
+
+
+def test_a_missing_controller_is_said():
+    with pytest.raises(ValueError, match="dark_room has no controller"):
+        measure_controller("dark_room", 1, 0)
+
+
+def test_frozen_lake_by_backward_induction():
+    # Gymnasium's 4x4 map has a known optimum of 14/17 without a limit; 100 steps cost a little of it.
+    assert 0.7 < frozen_lake_optimum() < 14 / 17
+    assert score("frozen_lake").reference == pytest.approx(frozen_lake_optimum(), abs=1e-5)
+
+
+def test_normalizing():
+    known = score("cartpole")
+    np.testing.assert_allclose(normalize("cartpole", np.array([known.random, 500.0])), [0, 1])
+    assert normalize("pendulum", 0.0) > 1
+    assert normalize("minatar_seaquest", np.zeros(3)) is None
+    assert normalize("brax_humanoid", 1.0) is None
+    assert normalize("my_module:MyEnv", 1.0) is None
+    with pytest.raises(ValueError, match="my_module:MyEnv has no scores"):
+        score("my_module:MyEnv")
+
+
+def test_the_command_writes_what_it_measures(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "scores.json"
+    monkeypatch.setattr("resetta.envs.scores._PATH", path)
+    main(["bernoulli_bandit", "--episodes", "32", "--seed", "3"])
+    entry = json.loads(path.read_text())["bernoulli_bandit"]
+    assert entry["random"]["episodes"] == 32
+    assert entry["random"]["measured"].startswith("seed 3, jax ")
+    assert entry["reference"]["kind"] == "optimum"
+    assert "bernoulli_bandit" in capsys.readouterr().out
