@@ -72,8 +72,7 @@ class Recording:
 
     base_states: tuple[Any, ...]  # one entry a lane
     task_params: tuple[Any, ...]
-    observation: Float[Array, "T B ..."]
-    action: Array
+    env_actions: tuple[Array, ...]  # the base environments' own actions
     reward: Float[Array, "T B"]
     trial: Int[Array, "T B"]
     trial_end: Bool[Array, "T B"]
@@ -104,8 +103,7 @@ def record(
         recording = Recording(
             base_states=tuple(lane.base for lane in env_state),
             task_params=tuple(lane.task.params for lane in env_state),
-            observation=inputs.observation,
-            action=action,
+            env_actions=env.base_actions(env_state, action),
             reward=outcome.raw_reward,
             trial=outcome.trial,
             trial_end=outcome.trial_end,

@@ -14,13 +14,13 @@ NONLINEARITIES = ("resnet", "half_glu", "gelu")
 
 
 class ConvS5(StateSpaceCore):
-    """ConvS5 (Smith et al., arXiv 2310.19694): `x [T, B, H, W, C] -> y [T, B, H, W, features]`, made resettable.
+    """ConvS5 (arXiv 2310.19694), made resettable: `x [T, B, H, W, C] -> y [T, B, H, W, features]`.
 
     The state is an image of P complex channels with a diagonal pointwise transition, s_t = Ā∘s_{t-1} + B̄*u_t,
-    y_t = 2 Re(C̃*s_t), where B̄ and C̃ are `kernel` x `kernel` convolutions (SAME, as real convolutions from and to
-    2P channels) that are applied to all frames at once, outside the recurrence. Each of `num_layers` residual
-    layers is x + f(y), followed by a layer norm over channels (`prenorm=True`: preceded by it). `nonlinearity` f:
-    `resnet` gelu(y + conv(gelu(norm(conv(gelu(norm(y))))))), norm over groups of channels of one frame;
+    y_t = 2 Re(C̃*s_t). B̄ and C̃ are `kernel` x `kernel` convolutions (SAME, as real convolutions to and from 2P
+    channels) that are applied to all frames at once, outside the recurrence. Each of `num_layers` residual
+    layers is x + f(y), followed by a layer norm over channels (`prenorm=True`: preceded by it), with the
+    `nonlinearity` f: `resnet` gelu(y + conv(gelu(norm(conv(gelu(norm(y))))))), norm over groups of channels of one frame;
     `half_glu` g∘σ(W g) with g = gelu(layer norm(y)); `gelu` gelu(y). Inputs of another width than `features`
     first pass a 1 x 1 convolution. `remat` recomputes each layer in the backward pass, to save memory.
 
@@ -46,7 +46,9 @@ class ConvS5(StateSpaceCore):
         Raises `TypeError` without `size`.
         """
         if size is None:
-            raise TypeError("conv_s5 is spatial: its memory has the size of a frame; use initial_carry(batch, (H, W))")
+            raise TypeError(
+                "conv_s5 is spatial: its memory has the size of a frame; use initial_carry(batch, (H, W))"
+            )
         return self.empty(batch, size)
 
     @nn.compact
@@ -73,7 +75,9 @@ class ConvS5Layer(nn.Module):
     prenorm: bool
 
     @nn.compact
-    def __call__(self, x: Array, carry: Pair, discrete: tuple[Pair, Pair], reset: Array) -> tuple[Array, Pair]:
+    def __call__(
+        self, x: Array, carry: Pair, discrete: tuple[Pair, Pair], reset: Array
+    ) -> tuple[Array, Pair]:
         """Map `(x, carry)`, carry (re, im) `[B, H, W, P]`, to the next layer's x and this layer's carry."""
         norm = nn.LayerNorm(dtype=x.dtype, name="norm")
         u = norm(x) if self.prenorm else x

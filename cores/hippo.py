@@ -12,7 +12,7 @@ SPECTRA = ("hippo", "lin", "real")
 
 
 def normal_legs(size: int) -> NDArray[np.float64]:
-    """HiPPO-LegS' normal part A + p pᵀ as `[size, size]`, p_n = sqrt(n + 1/2) (arXiv 2206.11893, eq. 2 and §3.1).
+    """HiPPO-LegS' normal part A + p pᵀ as `[size, size]`, p_n = sqrt(n + 1/2) (arXiv 2208.04933, App. B.1.1).
 
     It is -1/2 on the diagonal plus a skew-symmetric matrix, so it is normal and all its eigenvalues have the
     real part -1/2.
@@ -29,14 +29,14 @@ def diagonal(
     """Eigenvalues `[P]` and orthonormal eigenvectors `[state_size, P]` of a real state matrix.
 
     The matrix is block diagonal: `blocks` copies of one block of `state_size / blocks` real states. Its
-    eigenvalues come in conjugate pairs; with `conj_sym` one of each pair is kept (P = state_size / 2, imaginary
-    parts ≥ 0, since the other adds only its conjugate to a real output), otherwise P = state_size.
+    eigenvalues come in conjugate pairs; with `conj_sym` only the one with imaginary part ≥ 0 is kept
+    (P = state_size / 2: the other adds nothing but its conjugate to a real output), otherwise P = state_size.
 
-    `spectrum`: `hippo` is the normal part of HiPPO-LegS (arXiv 2208.04933 §3.4); `lin` has λ_n = -1/2 + iπn and
-    `real` λ_n = -(n+1) (S4D-Lin and S4D-Real, arXiv 2206.11893 §4), n counting the pairs of a block; their
+    `spectrum`: `hippo` is the normal part of HiPPO-LegS (arXiv 2208.04933); `lin` has λ_n = -1/2 + iπn and
+    `real` λ_n = -(n+1) (S4D-Lin and S4D-Real, arXiv 2206.11893), n counting the pairs of a block; their
     matrix is made of 2x2 rotations.
 
-    Raises `ValueError` for an unknown `spectrum` and for a size that does not divide into blocks of whole pairs.
+    Raises `ValueError` for an unknown `spectrum` and for a size that is not made of blocks of whole pairs.
     """
     if spectrum not in SPECTRA:
         raise ValueError(f"unknown spectrum {spectrum!r}; choose from {', '.join(SPECTRA)}")

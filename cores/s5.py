@@ -14,15 +14,15 @@ NORMS = ("layer", "none")
 
 
 class S5(StateSpaceCore):
-    """S5 (Smith et al., arXiv 2208.04933): `x [T, B, D] -> y [T, B, features]`, resettable as in arXiv 2303.03982.
+    """S5 (arXiv 2208.04933), resettable as in arXiv 2303.03982: `x [T, B, D] -> y [T, B, features]`.
 
-    Each of `num_layers` residual layers is u = norm(x), y = 2 Re(C̃ s) + D∘u with the states s of u, x + gate(y).
-    `norm` is `layer` or `none`; with `prenorm=False` it comes after the sum instead. `gate`, with g = gelu(y):
-    `half_glu` g∘σ(W g) (the paper's), `full_glu` (W₁ g)∘σ(W₂ g), `input` y∘silu(W u), `gelu` g, `none` y.
+    Each of `num_layers` residual layers is x + gate(y), y = 2 Re(C̃ s) + D∘u, with the states s of u = norm(x).
+    `norm` is `layer` or `none`; with `prenorm=False` it comes after the sum instead. The `gate`, with
+    g = gelu(y), is `half_glu` g∘σ(W g) (the paper's), `full_glu` (W₁ g)∘σ(W₂ g), `input` y∘silu(W u), `gelu` g, `none` y.
     `feedthrough=False` leaves D out. Inputs of another width than `features` first pass a dense layer.
 
-    The carry is (re, im), each float32 `[B, num_layers, P]`. Matrix products run in the dtype of `x`, the states
-    in float32. The other options are `StateSpaceCore`'s.
+    The carry is (re, im), each float32 `[B, num_layers, P]`. Matrix products run in the dtype of `x`, the
+    states in float32. The other options are `StateSpaceCore`'s.
     """
 
     gate: str = "half_glu"
@@ -61,19 +61,27 @@ class S5Layer(nn.Module):
     feedthrough: bool
 
     @nn.compact
-    def __call__(self, x: Array, carry: Pair, discrete: tuple[Pair, Pair], reset: Array) -> tuple[Array, Pair]:
+    def __call__(
+        self, x: Array, carry: Pair, discrete: tuple[Pair, Pair], reset: Array
+    ) -> tuple[Array, Pair]:
         """Map `(x, carry)`, carry (re, im) `[B, P]`, to the next layer's x and this layer's carry."""
         norm = nn.LayerNorm(dtype=x.dtype, name="norm") if self.norm == "layer" else lambda x: x
         u = norm(x) if self.prenorm else x
-        driven = u @ self._kernel("B", self.space.input_kernel(1.0), (self.features, 2 * self.space.lanes), x.dtype)
+        driven = u @ self._kernel(
+            "B", self.space.input_kernel(1.0), (self.features, 2 * self.space.lanes), x.dtype
+        )
         carry, states = self.space.run(discrete, driven, reset, carry)
-        y = states @ self._kernel("C", self.space.output_kernel(1.0), (2 * self.space.lanes, self.features), x.dtype)
+        y = states @ self._kernel(
+            "C", self.space.output_kernel(1.0), (2 * self.space.lanes, self.features), x.dtype
+        )
         if self.feedthrough:
             y += u * self._kernel("D", nn.initializers.normal(1.0), (self.features,), x.dtype)
         y = x + self._gated(y, u)
         return (y if self.prenorm else norm(y)), carry
 
-    def _kernel(self, name: str, init: nn.initializers.Initializer, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
+    def _kernel(
+        self, name: str, init: nn.initializers.Initializer, shape: tuple[int, ...], dtype: jnp.dtype
+    ) -> Array:
         return self.param(name, init, shape).astype(dtype)
 
     def _gated(self, y: Array, u: Array) -> Array:

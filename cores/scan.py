@@ -1,4 +1,4 @@
-"""The resettable linear recurrence, h_t = g_t ∘ where(reset_t, 0, h_{t-1}) + u_t, and the engines that run it.
+"""The resettable linear recurrence h_t = g_t ∘ where(reset_t, 0, h_{t-1}) + u_t, and its engines.
 
 Complex numbers travel as a pair `(re, im)` of float32 arrays, never as a complex dtype: the matrix products
 before and after the recurrence are then real, and on CPU a step is fewer instructions (at T=256, B=64, P=32
@@ -73,7 +73,9 @@ def resolve_engine(engine: str | None) -> str:
     if engine is None:
         return "sequential" if jax.default_backend() == "cpu" else "associative"
     if engine not in ENGINES:
-        raise ValueError(f"unknown scan engine {engine!r}; choose from {', '.join(ENGINES)}, or None for the default")
+        raise ValueError(
+            f"unknown scan engine {engine!r}; choose from {', '.join(ENGINES)}, or None for the default"
+        )
     return engine
 
 
@@ -92,8 +94,8 @@ def _sequential(g: Parts, u: Parts, reset: Array, carry: Parts, reverse: bool, u
 def _associative(g: Parts, u: Parts, reset: Array, carry: Parts, reverse: bool, unroll: int) -> Parts:
     del unroll
     if g[0].ndim < u[0].ndim:
-        # One gain for every row, for as long as possible: resets are not folded into it (the combine selects),
-        # so the products of gains stay [T, 1, ...].
+        # Resets are not folded into the gain (the combine selects), so that products of a gain that all rows
+        # share stay [T, 1, ...].
         lanes = u[0].ndim - 2
         shape = (u[0].shape[0], 1, *(1,) * (lanes - g[0].ndim), *g[0].shape)
         g = tuple(jnp.broadcast_to(x, shape) for x in g)
@@ -103,7 +105,9 @@ def _associative(g: Parts, u: Parts, reset: Array, carry: Parts, reverse: bool, 
     ends = [(x[None], y[:-1] if reverse else y[1:]) for x, y in zip(first, u, strict=True)]
     u = tuple(jnp.concatenate(pair[::-1] if reverse else pair) for pair in ends)
 
-    def combine(old: tuple[Parts, Parts, Array], new: tuple[Parts, Parts, Array]) -> tuple[Parts, Parts, Array]:
+    def combine(
+        old: tuple[Parts, Parts, Array], new: tuple[Parts, Parts, Array]
+    ) -> tuple[Parts, Parts, Array]:
         (gain1, value1, reset1), (gain2, value2, reset2) = old, new
         # Where a reset lies inside the newer span its gain is never used again, so it may stay what it is.
         return _mul(gain2, gain1), _step(gain2, reset2, value1, value2), reset1 | reset2
@@ -141,7 +145,9 @@ def _states_backward(
     # A reset after the last step makes its start from nothing.
     following = tuple(_shift(x, x[0], not reverse) for x in adjoint) if varying else adjoint
     cut = _shift(reset, jnp.ones_like(reset[0]), not reverse)
-    delta = _states(engine, unroll, not reverse, following, cotangent, cut, tuple(jnp.zeros_like(x) for x in carry))
+    delta: Parts = _states(
+        engine, unroll, not reverse, following, cotangent, cut, tuple(jnp.zeros_like(x) for x in carry)
+    )
 
     column = _column(reset, states)
     before = [_shift(x, c, reverse) for x, c in zip(states, carry, strict=True)]
@@ -233,18 +239,22 @@ def _check(g: Parts, u: Parts, reset: Array, carry: Parts) -> None:
     shape = u[0].shape
     if len(carry) != len(u) or any(x.shape != shape[1:] for x in carry):
         raise ValueError(
-            f"carry of {len(carry)} part(s) and shape {carry[0].shape} does not fit inputs of {len(u)} part(s) and "
-            f"shape {shape}; it must be inputs without their first axis"
+            f"carry of {len(carry)} part(s) and shape {carry[0].shape} does not fit inputs of {len(u)} part(s) "
+            f"and shape {shape}; it must be inputs without their first axis"
         )
     if reset.shape != shape[:2]:
-        raise ValueError(f"reset has shape {reset.shape} but inputs have {shape}; it must be [T, B] = {shape[:2]}")
+        raise ValueError(
+            f"reset has shape {reset.shape} but inputs have {shape}; it must be [T, B] = {shape[:2]}"
+        )
     if len(g) > len(u):
         raise ValueError("a complex gain needs complex inputs and carry; give each as a pair (re, im)")
     fits = g[0].ndim in (len(shape), *range(len(shape) - 1))
     if not fits or any(n not in (1, m) for n, m in zip(g[0].shape[::-1], shape[::-1], strict=False)):
         raise ValueError(
-            f"gain of shape {g[0].shape} does not fit inputs of shape {shape}; it must be [T, B, *lanes], or at most "
-            "*lanes for a gain that is the same at every step"
+            f"gain of shape {g[0].shape} does not fit inputs of shape {shape}; it must be [T, B, *lanes], or at "
+            "most *lanes for a gain that is the same at every step"
         )
     if g[0].ndim == len(shape) and g[0].shape[0] != shape[0]:
-        raise ValueError(f"gain has {g[0].shape[0]} steps but inputs have {shape[0]}; drop its first two axes instead")
+        raise ValueError(
+            f"gain has {g[0].shape[0]} steps but inputs have {shape[0]}; drop its first two axes instead"
+        )

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import importlib
 import os
 import sys
 from typing import Any
@@ -23,7 +24,9 @@ def draw_brax(env: Any, state: Any, size: tuple[int, int]) -> UInt8[np.ndarray, 
     Raises `RuntimeError`, with what to install, where MuJoCo finds no way to render off screen.
     """
     renderer, data, camera = _renderer(env, *size)
-    import mujoco
+    mujoco: Any = importlib.import_module(
+        "mujoco"
+    )  # its names are made at run time: nothing to check them against
 
     physics = state.brax.pipeline_state
     data.qpos, data.qvel = np.asarray(physics.q), np.asarray(physics.qd)
@@ -40,7 +43,7 @@ def draw_brax(env: Any, state: Any, size: tuple[int, int]) -> UInt8[np.ndarray, 
 @functools.lru_cache(maxsize=4)  # a renderer costs tenths of a second and a frame buffer
 def _renderer(env: Any, height: int, width: int) -> tuple[Any, Any, Any]:
     _prefer_egl()
-    import mujoco
+    mujoco: Any = importlib.import_module("mujoco")
 
     model = copy.copy(env.brax_env.sys.mj_model)  # its colours change below
     view = model.vis.global_

@@ -76,7 +76,7 @@ class Canvas:
         if (
             len(pixels) == 2 and thick > 2
         ):  # Pillow's own thick lines are a pixel off here and there: seen in motion
-            self._draw.polygon(_thicken(*pixels, thick / 2), fill=color)
+            self._draw.polygon(_thicken(pixels[0], pixels[1], thick / 2), fill=color)
         else:
             self._draw.line(pixels, fill=color, width=thick, joint="curve")
         if thick > 2:

@@ -171,6 +171,15 @@ class MetaEnv:
             start = stop
         return tuple(new_states), _concatenate(inputs), _concatenate(outcomes)
 
+    def base_actions(self, states: tuple[LaneState, ...], action: Array) -> tuple[Array, ...]:
+        """What the agent's actions mean to each lane's base environment."""
+        actions, start = [], 0
+        for lane, state in zip(self.lanes, states, strict=True):
+            part = action[start : start + lane.count]
+            actions.append(jax.vmap(self._act, (None, 0, 0))(lane.family, state.task, part))
+            start += lane.count
+        return tuple(actions)
+
     def _step_lane(
         self, lane: Lane, key: Array, state: LaneState, action: Array
     ) -> tuple[LaneState, Input, Outcome]:

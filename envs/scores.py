@@ -248,10 +248,12 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the measurements")
     given = parser.parse_args(arguments)
-    table = json.loads(_PATH.read_text()) if _PATH.exists() else {}
     for name in given.names or env_names():
-        table[name] = _measure(name, given.episodes, given.seed)
-        print(name, table[name]["random"]["mean"], table[name]["reference"]["value"], flush=True)
+        entry = _measure(name, given.episodes, given.seed)
+        print(name, entry["random"]["mean"], entry["reference"]["value"], flush=True)
+        # Read again every time: two of these may run side by side.
+        table = json.loads(_PATH.read_text()) if _PATH.exists() else {}
+        table[name] = entry
         _PATH.write_text(json.dumps(dict(sorted(table.items())), indent=1) + "\n")
 
 

@@ -35,8 +35,9 @@ _MOST_CHECKED = 64  # combinations of a sweep composed ahead of it
 
 
 class PartsSource(ConfigSource):
-    """Entries of the groups that need no file: `core=module:Name`, `env=module:Name`, and `env=NAME` for every
-    registered environment that has no file of its own.
+    """Entries of the groups that need no file: `core=module:Name`, `env=module:Name`, and `env=NAME`.
+
+    The last for every registered environment that has no file of its own.
 
     Being part of Hydra's search path, they work wherever a group is chosen: sweeps, launchers, experiments.
     """
@@ -336,7 +337,8 @@ def _checked(line: str, override: Override, base: Any, command: str) -> str:
     )
     if node and new:
         raise InputError(
-            f"{key} has no {new[0]!r}, it has {', '.join(node)}; '++{line}' adds it, and ~{key}.NAME takes one out"
+            f"{key} has no {new[0]!r}, it has {', '.join(node)}; "
+            f"'++{line}' adds it, and ~{key}.NAME takes one out"
         )
     return f"++{line}" if node == {} else line
 

@@ -32,6 +32,13 @@ class Interrupted(BaseException):
         return f"interrupted by {signal.Signals(self.signum).name}, a checkpoint is written{where}"
 
 
+class TrainingFailed(RuntimeError):
+    """Training that cannot go on, in one sentence, with its last good checkpoint kept; exit status 1."""
+
+    def __str__(self) -> str:
+        return " ".join(super().__str__().split())
+
+
 @contextlib.contextmanager
 def input_errors() -> Iterator[None]:
     """For the set-up phase: a `ValueError` that this package's own checks raise becomes an `InputError`.

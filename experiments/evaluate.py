@@ -1,5 +1,7 @@
 """resetta evaluate: returns of every trial of every task, on splits the agent trained on and never met."""
 
+import datetime
+import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -12,11 +14,54 @@ import numpy as np
 from ..agents import Agent, AgentState, evaluate, evaluate_random
 from ..envs import SPLITS, MetaEnv
 from ..envs.scores import normalize
-from .build import build_agent, build_env, settings
+from .build import build_env, settings
 from .config import TrainConfig
+from .errors import InputError, input_errors
+from .logs import phase
+from .report import write_report
+from .restore import restore_run
+from .run_dir import RunDir, write_json, write_npz
 from .stats import adaptation_curve, improvement
 
+
 Phase = Callable[[str], AbstractContextManager[Any]]
+
+
+def run(raw: Mapping[str, Any]) -> None:
+    """Evaluate the agent of a run directory, print the curve and renew the report."""
+    run_dir, config, agent, state = restore_run(raw)
+    with settings(config):
+        with input_errors():
+            baselines = _read_baselines(raw["baselines"])
+            arrays, summary = evaluate_agent(
+                agent,
+                config,
+                state,
+                splits=raw["splits"],
+                tasks=raw["tasks"],
+                trials=raw["trials"],
+                greedy=raw["greedy"],
+                seed=raw["seed"],
+            )
+        for label, returns in baselines.items():
+            arrays[f"held_out_{label}_returns"] = returns
+        target = Path(raw["out"]) if raw["out"] else run_dir.path
+        write_evaluation(run_dir, arrays, summary, target)
+    print(summary_text(summary))
+    if target == run_dir.path:
+        print(f"report: {write_report(run_dir.path)}")
+
+
+def _read_baselines(runs: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """Held-out returns of other runs, which must have been evaluated."""
+    found = {}
+    for label, path in runs.items():
+        other = RunDir.read(path)
+        if not other.eval_npz.exists():
+            raise InputError(f"baselines.{label}={path} is not evaluated yet; run resetta evaluate run_dir={path}")
+        with np.load(other.eval_npz, allow_pickle=False) as stored:
+            found[label] = stored["held_out_returns"]
+    return found
 
 
 def evaluate_agent(
@@ -29,7 +74,7 @@ def evaluate_agent(
     trials: int | None = None,
     greedy: bool | None = None,
     seed: int = 0,
-    phase: Phase,
+    phase: Phase = phase,
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Arrays for eval.npz and a summary for eval.json; `state` has a leading seed axis.
 
@@ -65,6 +110,7 @@ def evaluate_agent(
         "update": int(np.asarray(state.update).max()),
         "env_steps": int(np.asarray(state.update).max()) * config.steps_per_update,
         "device": device_name(),
+        "date": datetime.date.today().isoformat(),
         "versions": {"python": platform.python_version(), "jax": jax.__version__},
         "splits": summaries,
     }
@@ -76,6 +122,41 @@ def evaluation_env(config: TrainConfig, tasks: int, trials: int, split: str) -> 
     unmet = split == "held_out" and config.env.held_out_lanes
     lanes = len(config.env.held_out_lanes if unmet else config.env.lanes)
     return build_env(config, -(-tasks // lanes) * lanes, trials, split)
+
+
+def write_evaluation(
+    run_dir: RunDir, arrays: Mapping[str, np.ndarray], summary: Mapping[str, Any], target: Path | None = None
+) -> None:
+    """eval.npz and eval.json of a run, each whole or not at all, in its directory or in `target`."""
+    rows = run_dir.rows()
+    target = target or run_dir.path
+    write_npz(target / "eval.npz", **arrays)
+    write_json(target / "eval.json", {**summary, "train_seconds": rows[-1]["wall_time"] if rows else None})
+
+
+def summary_text(summary: Mapping[str, Any]) -> str:
+    """The adaptation curve as a small table."""
+    trained = summary["trained_trials"]
+    lines = [f"return per trial (IQM of {summary['tasks']} tasks x {summary['seeds']} seeds; 95 % interval)"]
+    names = list(summary["splits"])
+    lines.append("trial  " + "".join(name.replace("_", "-").ljust(26) for name in names) + "random")
+    for k in range(summary["trials"]):
+        cells = []
+        for name in names:
+            part = summary["splits"][name]
+            cells.append(f"{part['iqm'][k]:.3f} [{part['low'][k]:.3f}, {part['high'][k]:.3f}]".ljust(26))
+        mark = " " if k < trained else "+"
+        lines.append(f"{k + 1:4}{mark}  {''.join(cells)}{summary['splits'][names[-1]]['random'][k]:.3f}")
+    if summary["trials"] > trained:
+        lines.append(f"(+ beyond the {trained} trials it was trained for)")
+    for name in names:
+        gain = summary["splits"][name].get("improvement")
+        if gain:
+            lines.append(
+                f"{name.replace('_', '-')}: trial {gain['to_trial']} minus trial 1: {gain['mean']:+.3f} "
+                f"[{gain['low']:+.3f}, {gain['high']:+.3f}]"
+            )
+    return "\n".join(lines)
 
 
 def _play(
@@ -128,8 +209,6 @@ def _curve(returns: np.ndarray) -> dict[str, list[float]]:
 
 def device_name() -> str:
     """What the figures were measured on, such as `cpu (AMD EPYC, 2 cores)`."""
-    import os
-
     device = jax.devices()[0]
     if device.platform != "cpu":
         return f"{device.platform} ({device.device_kind})"

@@ -90,13 +90,13 @@ def groups(text: str) -> dict[str, str]:
 
 
 def choices(group: str, config_dir: Path | None = None) -> dict[str, str]:
-    """The names that `group=` takes, with a line on each; `module:Name` works beside them for core and env."""
+    """The names that `group=` takes, with a sentence on each; core and env take `module:Name` beside them."""
     folder = configs(config_dir).joinpath(group)
     files = sorted(folder.iterdir(), key=lambda file: file.name) if folder.is_dir() else []
     texts = {
         f.name.removesuffix(".yaml"): f.read_text(encoding="utf-8") for f in files if f.name.endswith(".yaml")
     }
-    found = {name: heading(text) for name, text in texts.items()}
+    found = {name: re.split(r"(?<=\.) |: ", heading(text))[0] for name, text in texts.items()}
     if group == "env":
         from ..envs.registry import env_names
 
@@ -107,19 +107,23 @@ def choices(group: str, config_dir: Path | None = None) -> dict[str, str]:
 def command_help(
     command: str, chosen: Mapping[str, str] | None = None, config_dir: Path | None = None
 ) -> str:
-    """What `resetta <command> --help` prints: every key in one line, with the options of the chosen groups."""
+    """What `resetta <command> --help` prints: every key in one line, and those of the chosen groups."""
     text = read_config(command, config_dir) or ""
     rows: list[tuple[str, str]] = []
+    own: dict[str, str] = {}  # the defaults that the chosen environment brings
     for group, default in groups(text).items():
         name = (chosen or {}).get(group, default)
         rows.append((f"{group}={name}", f"one of `resetta list {group}s`, or module:Name for your own"))
+        chosen_text = read_config(f"{group}/{name}", config_dir) or ""
+        if "@package _global_" in chosen_text:
+            own |= {entry.key: entry.default for entry in entries(chosen_text)}
         # an environment without a file of its own is the plain one; every env file starts from it
         described = read_config(f"{group}/{'plain' if group == 'env' else name}", config_dir) or ""
         described = described or read_config(f"{group}/custom", config_dir) or ""
         for entry in entries(described, "" if "@package _global_" in described else f"{group}."):
             if entry.key != f"{group}.name":
-                rows.append((f"  {entry.key}={entry.default}", entry.help))
-    rows += [(f"{entry.key}={entry.default}", entry.help) for entry in entries(text)]
+                rows.append((f"  {entry.key}={own.get(entry.key, entry.default)}", entry.help))
+    rows += [(f"{entry.key}={own.get(entry.key, entry.default)}", entry.help) for entry in entries(text)]
     title = heading(text).removeprefix(f"resetta {command}: ")
     title = textwrap.fill(title[:1].upper() + title[1:], 100)
     return (

@@ -27,7 +27,7 @@ R = TypeVar("R")
 
 INK, MUTED, GRID = "#334155", "#64748b", "#e5e7eb"
 COLORS = ("#d9480f", "#1c6dd0", "#2a9d8f", "#7b4fa3", "#b7791f")
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 10,
@@ -55,6 +55,20 @@ _STYLE: dict[str, Any] = {
 }
 
 
+def _styled(draw: Callable[P, R]) -> Callable[P, R]:
+    """Draws in our style whatever the caller's matplotlib settings, and leaves them as they were."""
+
+    @functools.wraps(draw)
+    def styled(*args: P.args, **kwargs: P.kwargs) -> R:
+        import matplotlib
+
+        with matplotlib.rc_context(_STYLE):
+            return draw(*args, **kwargs)
+
+    return styled
+
+
+@_styled
 def learning_curve(
     rows: Iterable[Mapping[str, Any]], title: str = "Learning curve", window: int = 0
 ) -> "Figure":
@@ -134,12 +148,13 @@ def adaptation_curve(
         marker = "os^D"[k % 4] if len(center) <= 40 else None
         axes.plot(trials, center, color=color, linewidth=2.2, marker=marker, markersize=4.5, label=label)
     for k, (label, baseline) in enumerate((baselines or {}).items()):
-        center = np.full(longest, float(baseline)) if np.isscalar(baseline) else _curve(baseline)[0]
+        center = np.full(longest, baseline) if isinstance(baseline, int | float) else _curve(baseline)[0]
         style = ((0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))[k % 3]
         trials = np.arange(1, len(center) + 1)
         axes.plot(trials, center, color=MUTED, linewidth=1.6, linestyle=style, label=label)
     if trained_trials is not None and trained_trials < longest:
         axes.axvline(trained_trials + 0.5, color=INK, linewidth=1.2, linestyle=":")
+        axes.set_title(title, pad=20)  # above the two words
         where = axes.get_xaxis_transform()
         axes.text(
             trained_trials + 0.42,

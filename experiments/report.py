@@ -148,12 +148,16 @@ def _read_text(path: Path, notes: list[str]) -> str:
 # Numbers
 
 
+def _kinds(run: Run) -> tuple[str, str]:
+    """Which arrays to show, best first: returns of several environments compare only once normalised."""
+    group = run.config.get("env")
+    lanes = [group.get(name) or {} for name in ("lanes", "held_out_lanes")] if isinstance(group, dict) else []
+    return ("normalized", "returns") if sum(map(len, lanes)) > 1 else ("returns", "normalized")
+
+
 def _returns(run: Run, split: str) -> np.ndarray | None:
-    """Finite [seed, task, trial] of a split: normalised where several environments share one figure."""
-    groups = run.config.get("env") if isinstance(run.config.get("env"), dict) else {}
-    assert isinstance(groups, dict)
-    lanes = len(groups.get("lanes") or {}) + len(groups.get("held_out_lanes") or {})
-    for kind in ("normalized", "returns") if lanes > 1 else ("returns", "normalized"):
+    """The finite [seed, task, trial] of a split."""
+    for kind in _kinds(run):
         values = run.arrays.get(f"{split}_{kind}")
         if values is not None and values.ndim == 3 and values.size and np.isfinite(values).all():
             return values
@@ -166,18 +170,19 @@ def _curves(run: Run) -> dict[str, Curve]:
 
 
 def _baselines(run: Run) -> dict[str, Any]:
-    """Curves of other agents on the held-out tasks: `held_out_<label>_returns` arrays, or eval.json's."""
+    """Mean raw returns of others on the held-out tasks: `held_out_random` and whatever eval.json adds."""
     found: dict[str, Any] = {}
-    for key, values in run.arrays.items():
-        match = re.fullmatch(r"(?:held_out|baseline)_(.+)_returns", key)
-        if match and values.ndim >= 2 and values.size and np.isfinite(values).all():
-            found[match[1].replace("_", " ")] = values.mean(axis=tuple(range(values.ndim - 1)))
+    if _kinds(run)[0] != "returns":
+        return found
+    random = run.arrays.get("held_out_random")
+    if random is not None and random.ndim == 2 and random.size and np.isfinite(random).all():
+        found["random actions"] = random.mean(axis=0)
     given = run.summary.get("baselines")
     for label, curve in given.items() if isinstance(given, dict) else ():
         if isinstance(curve, Mapping):
             curve = curve.get("held_out", curve)
         if isinstance(curve, Mapping):
-            curve = curve.get("iqm", curve.get("mean"))
+            curve = curve.get("mean", curve.get("iqm"))
         values = np.asarray(curve, float) if isinstance(curve, list | int | float) else np.array(np.nan)
         if values.size and values.ndim < 2 and np.isfinite(values).all():
             found[str(label)] = float(values) if values.ndim == 0 else values
@@ -198,18 +203,18 @@ def headline(run: Run, curves: Mapping[str, Curve]) -> tuple[str, list[str]]:
     agents = "one seed" if seeds == 1 else f"{seeds} seeds"
     last = min(run.trained_trials, trials) - 1
     if last == 0:
-        sentence = f"{where}, the agent earns a return of {_number(curve.iqm[0])}."
-        more = [f"The interquartile mean over {agents} and all tasks, 95 % interval {_range(curve, 0)}."]
+        sentence = f"{where}, the agent earns a return of {_number(curve.mean[0])}."
+        more = [f"The mean over {agents} and all tasks, 95 % interval {_range(curve, 0)}."]
     else:
         gain = improvement(returns, 0, last)
         verb = _verb(gain, "rises from", "falls from", "does not clearly change: it is")
         sentence = (
-            f"{where}, the agent’s return {verb} {_number(curve.iqm[0])} in its first trial "
-            f"{'to' if 'from' in verb else 'and'} {_number(curve.iqm[last])} in its {_ordinal(last + 1)}."
+            f"{where}, the agent’s return {verb} {_number(curve.mean[0])} in its first trial "
+            f"{'to' if 'from' in verb else 'and'} {_number(curve.mean[last])} in its {_ordinal(last + 1)}."
         )
         more = [
-            f"Interquartile means over {agents} and all tasks, 95 % intervals {_range(curve, 0)} and "
-            f"{_range(curve, last)}. Paired within each task, the mean gain is {_interval(gain)}."
+            f"Means over {agents} and all tasks, 95 % intervals {_range(curve, 0)} and "
+            f"{_range(curve, last)}. Paired within each task, the gain is {_interval(gain)}."
         ]
     if trials > last + 1:
         drift = improvement(returns, last, trials - 1)
@@ -219,8 +224,8 @@ def headline(run: Run, curves: Mapping[str, Curve]) -> tuple[str, list[str]]:
         )
         tail = f"a change of {_interval(drift)}" if "keeps" in verb else amount
         more.append(
-            f"Beyond the {last + 1} trial{'s' if last else ''} it was trained for it {verb} {tail} by trial {trials}, "
-            f"where the return is {_number(curve.iqm[-1])} {_range(curve, trials - 1)}."
+            f"Beyond the {last + 1} trial{'s' if last else ''} it was trained for it {verb} {tail} "
+            f"by trial {trials}, where the return is {_number(curve.mean[-1])} {_range(curve, trials - 1)}."
         )
     if seeds == 1:
         more.append(
@@ -245,13 +250,13 @@ def _verb(change: Interval, up: str, down: str, same: str) -> str:
     return up if change.low > 0 else down if change.high < 0 else same
 
 
-def _number(value: float) -> str:
-    value = float(value)
-    return f"{value:.2f}" if abs(value) < 100 else f"{value:,.0f}"
+def _number(value: Any) -> str:
+    told = f"{float(value):.2f}" if abs(value) < 100 else f"{float(value):,.0f}"
+    return told.replace("-0.00", "0.00").replace("-", "−")
 
 
 def _range(curve: Curve, trial: int) -> str:
-    return f"[{_number(curve.low[trial])}, {_number(curve.high[trial])}]"
+    return f"[{_number(curve.mean_low[trial])}, {_number(curve.mean_high[trial])}]"
 
 
 def _interval(found: Interval, sign: bool = True) -> str:
@@ -289,7 +294,7 @@ def _header(run: Run, name: str, curves: Mapping[str, Curve]) -> str:
     if seconds:
         shown.append(("training time", _duration(seconds)))
     if run.summary.get("device"):
-        shown.append(("device", run.summary["device"]))
+        shown.append(("device", str(run.summary["device"]).partition(" (")[0]))  # in full further down
     parts = "".join(f'<p class="lead">{text(line)}</p>' for line in more)
     notes = "".join(missing(text(f"{note[0].upper()}{note[1:]}.")) for note in run.notes)
     return (
@@ -303,15 +308,18 @@ def _adaptation(run: Run, curves: Mapping[str, Curve]) -> str:
         return section(
             "Adaptation", missing(f"Not evaluated yet: {_code(run, 'evaluate')} plays tasks it never saw.")
         )
-    labelled = {SPLITS[split]: curve for split, curve in curves.items()}
+    labelled = {
+        SPLITS[split]: {"mean": curve.mean, "low": curve.mean_low, "high": curve.mean_high}
+        for split, curve in curves.items()
+    }
     best = next(iter(curves))
     alt = "Return against trial. " + " ".join(
-        f"{SPLITS[split]}: {', '.join(_number(value) for value in curve.iqm)}."
+        f"{SPLITS[split]}: {', '.join(_number(value) for value in curve.mean)}."
         for split, curve in curves.items()
     )
-    drawn = plots.adaptation_curve(labelled, run.trained_trials, _baselines(run))
+    drawn = plots.adaptation_curve(labelled, run.trained_trials, _baselines(run), title="")
     beyond = len(curves[best].iqm) > run.trained_trials
-    caption = "Interquartile mean over seeds and tasks with 95 % bootstrap intervals."
+    caption = "Mean over seeds and tasks with 95 % bootstrap intervals."
     if beyond:
         caption += " Right of the dotted line are trials beyond the number it was trained for."
     return section("Adaptation", figure(plots.to_svg(drawn, alt), caption))
@@ -384,7 +392,7 @@ def _learning(run: Run) -> str:
     caption = (
         "Trials that finished in training, under the sampled policy: one thin line a seed, and their mean."
     )
-    return section("Learning", figure(plots.to_svg(plots.learning_curve(run.rows), alt), caption))
+    return section("Learning", figure(plots.to_svg(plots.learning_curve(run.rows, title=""), alt), caption))
 
 
 def _memory(run: Run) -> str:
@@ -415,24 +423,25 @@ def _table(run: Run, curves: Mapping[str, Curve]) -> str:
         return ""
     trained, trials = run.trained_trials, max(len(curve.iqm) for curve in curves.values())
     top = "".join(f'<th colspan="2" scope="colgroup">{text(SPLITS[split])}</th>' for split in curves)
-    head = "".join('<th scope="col">IQM [95 %]</th><th scope="col">mean</th>' for _ in curves)
+    head = "".join('<th scope="col">mean [95 %]</th><th scope="col">IQM</th>' for _ in curves)
     rows = []
     for k in range(trials):
         cells = ""
         for curve in curves.values():
             if k < len(curve.iqm):
                 cells += (
-                    f"<td>{_number(curve.iqm[k])} {_range(curve, k)}</td><td>{_number(curve.mean[k])}</td>"
+                    f"<td>{_number(curve.mean[k])} {_range(curve, k)}</td><td>{_number(curve.iqm[k])}</td>"
                 )
             else:
                 cells += "<td>–</td><td>–</td>"
         kind = "beyond" if k >= trained else "limit" if k == trained - 1 and trials > trained else ""
         rows.append(f'<tr class="{kind}"><th scope="row">{k + 1}</th>{cells}</tr>')
     table = (
-        f'<div class="scroll"><table><thead><tr><th></th>{top}</tr><tr><th scope="col">trial</th>{head}</tr></thead>'
+        f'<div class="scroll"><table><thead><tr><th></th>{top}</tr>'
+        f'<tr><th scope="col">trial</th>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
-    note = '<p class="lead">IQM: interquartile mean, the mean of the middle half.'
+    note = '<p class="lead">IQM: interquartile mean, the mean of the middle half of all seeds and tasks.'
     note += (
         " Trials below the dotted line are beyond the number it was trained for.</p>"
         if trials > trained
@@ -448,17 +457,17 @@ def _how(run: Run) -> str:
             pairs.append((key, "–" if value is None else value))
         elif "name" in value:
             pairs.append((key, value["name"]))
-    for key in ("device", "versions"):
+    for key, name in (("device", "evaluated on"), ("versions", "versions")):
         value = run.summary.get(key)
         if isinstance(value, dict):
-            value = ", ".join(f"{name} {version}" for name, version in value.items())
+            value = ", ".join(f"{package} {version}" for package, version in value.items())
         if value:
-            pairs.append((key, value))
+            pairs.append((name, value))
     seconds = _seconds(run)
     if seconds:
         pairs.append(("training seconds", f"{seconds:,.0f}"))
     commands = "\n".join(
-        f"uv run resetta {_command(run, name)}  # {why}"
+        f"# {why}\nuv run resetta {_command(run, name)}"
         for name, why in (
             ("evaluate", "evaluate it again"),
             ("render", "film it"),

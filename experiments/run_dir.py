@@ -10,8 +10,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
-
 from .errors import InputError
 
 try:
@@ -21,8 +19,18 @@ except ImportError:  # Windows has no flock; there, two processes in one directo
 
 # What may differ between the runs that share a directory: none of it changes what is learnt.
 FREE_KEYS = frozenset(
-    "resume run_dir device log_every checkpoint_every keep_checkpoints max_bad_updates tensorboard wandb "
-    "render eval_tasks eval_trials eval_greedy".split()
+    {
+        *(
+            "resume",
+            "run_dir",
+            "device",
+            "log_every",
+            "checkpoint_every",
+            "keep_checkpoints",
+            "max_bad_updates",
+        ),
+        *("tensorboard", "wandb", "render", "eval_tasks", "eval_trials", "eval_greedy"),
+    }
 )
 _DIGITS = 7  # significant digits in metrics.jsonl: about what float32 holds
 _OTHERS_FILES = re.compile(
@@ -114,7 +122,7 @@ class RunDir:
         return [row for _, row in self._lines()]
 
     def truncate_metrics(self, last_update: int) -> None:
-        """Cut metrics.jsonl back to the rows whose `update` is at most `last_update`, and a torn last line."""
+        """Cut metrics.jsonl back to rows whose `update` is at most `last_update`; a torn line goes too."""
         if self._metrics_file is not None:
             self._metrics_file.close()
             self._metrics_file = None
@@ -164,7 +172,8 @@ class RunDir:
             holder = lock.read().strip() or "unknown"
             lock.close()
             raise InputError(
-                f"run_dir={self.path} is in use by another process (pid {holder}); wait for it or choose another"
+                f"run_dir={self.path} is in use by another process (pid {holder}); "
+                "wait for it or choose another run_dir"
             ) from error
         except OSError:  # a filesystem without locks
             pass
@@ -230,8 +239,9 @@ def _check_same(path: Path, saved: Mapping[str, Any], config: Mapping[str, Any])
             )
         if "lr_final" not in old or old["lr_final"] is not None:
             raise InputError(
-                f"total_steps={now} would move the end of the schedule of the run in {path} (total_steps={before}); "
-                "only a run with a constant rate (lr_final=null) can be extended, so choose another run_dir"
+                f"total_steps={now} would move the end of the learning rate's schedule of the run in {path} "
+                f"(total_steps={before}); only a constant rate (lr_final=null) can be extended, "
+                "so choose another run_dir"
             )
         return
     if differing:
@@ -255,8 +265,9 @@ def _shown(value: Any) -> str:
 def inherit(config: Mapping[str, Any], explicit: set[str] | None) -> dict[str, Any]:
     """`config` with everything that was not asked for taken from the run that lives in its `run_dir`.
 
-    So that `train run_dir=<same>` goes on with that run, whatever it was. `explicit` holds the keys and groups
-    named on the command line; None means that all are. What was named stays, and `check_run_dir` compares it.
+    So that `train run_dir=<same>` goes on with that run, whatever it was. `explicit` holds the keys and
+    groups named on the command line; None means that all are. What was named stays, for `check_run_dir` to
+    compare.
     """
     path = config.get("run_dir")
     saved = _saved_config(Path(path)) if path and Path(path).is_dir() else None
@@ -336,7 +347,7 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def plain(value: Any, digits: int | None = _DIGITS) -> Any:
-    """`value` as JSON holds it: arrays as lists, NaN and infinity as null, floats to `digits` significant digits."""
+    """`value` as JSON holds it: arrays as lists, NaN and infinity null, floats of `digits` digits."""
     if isinstance(value, Mapping):
         return {str(key): plain(item, digits) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -349,7 +360,12 @@ def plain(value: Any, digits: int | None = _DIGITS) -> Any:
         return value if digits is None else float(f"{value:.{digits}g}")
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    return plain(np.asarray(value).tolist(), digits)
+    import numpy as np  # not at the top: an error in the input is answered before it is loaded
+
+    array = np.asarray(value)
+    if array.dtype == object:
+        raise TypeError(f"{value!r} of type {type(value).__name__} cannot be written as JSON")
+    return plain(array.tolist(), digits)
 
 
 @contextlib.contextmanager
@@ -374,5 +390,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_npz(path: Path, **arrays: Any) -> None:
     """Write arrays as a compressed `.npz`, whole or not at all."""
+    import numpy as np
+
     with atomic(path) as part:
-        np.savez_compressed(part, **{name: np.asarray(array) for name, array in arrays.items()})
+        np.savez_compressed(part, allow_pickle=False, **{name: np.asarray(a) for name, a in arrays.items()})

@@ -28,12 +28,18 @@ class Interval:
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """Return against trial: arrays [trial]. `low` and `high` bound the interquartile mean."""
+    """Return against trial: arrays [trial].
+
+    `low` and `high` bound the interquartile mean, `mean_low` and `mean_high` the mean. The two differ where
+    most tasks are solved and some are not: the interquartile mean leaves the failures out.
+    """
 
     iqm: Float[np.ndarray, " K"]
     mean: Float[np.ndarray, " K"]
     low: Float[np.ndarray, " K"]
     high: Float[np.ndarray, " K"]
+    mean_low: Float[np.ndarray, " K"]
+    mean_high: Float[np.ndarray, " K"]
 
 
 def interquartile_mean(values: np.ndarray) -> np.ndarray:
@@ -91,20 +97,23 @@ def stratified_bootstrap(
 def adaptation_curve(
     returns: Float[np.ndarray, "S N K"], reps: int = 1000, seed: int = 0, level: float = 0.95
 ) -> Curve:
-    """Return against trial: interquartile mean with its interval, and mean, from [seed, task, trial].
+    """Return against trial: interquartile mean and mean with intervals, from [seed, task, trial].
 
     Seeds are agents that played every task, and tasks are a sample: both are resampled (`shared_runs`).
     """
     returns = _checked(returns, 3)
-    intervals = [
-        stratified_bootstrap(returns[..., k], interquartile_mean, reps, seed, level, shared_runs=True)
-        for k in range(returns.shape[-1])
+    by_trial = np.moveaxis(returns, -1, 0)
+    middle = [
+        stratified_bootstrap(v, interquartile_mean, reps, seed, level, shared_runs=True) for v in by_trial
     ]
+    average = [stratified_bootstrap(v, mean, reps, seed, level, shared_runs=True) for v in by_trial]
     return Curve(
-        iqm=np.array([interval.value for interval in intervals]),
-        mean=returns.mean(axis=(0, 1)),
-        low=np.array([interval.low for interval in intervals]),
-        high=np.array([interval.high for interval in intervals]),
+        iqm=np.array([interval.value for interval in middle]),
+        mean=np.array([interval.value for interval in average]),
+        low=np.array([interval.low for interval in middle]),
+        high=np.array([interval.high for interval in middle]),
+        mean_low=np.array([interval.low for interval in average]),
+        mean_high=np.array([interval.high for interval in average]),
     )
 
 

@@ -1,0 +1,196 @@
+"""The command line, `resetta <command> [key=value ...]`; JAX is imported only when work begins."""
+
+import contextlib
+import importlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from .errors import InputError, Interrupted, TrainingFailed, input_errors
+from .listing import command_help, did_you_mean, list_text, read_config
+
+
+class Command(NamedTuple):
+    """A command: one line on it, and the module whose `run(config)` does the work."""
+
+    summary: str
+    module: str
+    reads_run: bool = False  # works on a run directory that exists
+    expands: bool = False  # takes comma lists itself: `run` gets the list of configurations
+
+
+_COMMANDS = {
+    "train": Command("train an agent, evaluate it on tasks it never saw, film it, report", "train"),
+    "evaluate": Command("evaluate a trained agent, trial by trial", "evaluate", reads_run=True),
+    "render": Command("film a trained agent", "render", reads_run=True),
+    "report": Command("write the report of a run again", "report", reads_run=True),
+    "bench": Command("measure speed and memory of cores", "bench", expands=True),
+}
+_HELP = ("-h", "--help")
+_MULTIRUN = ("-m", "--multirun")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status.
+
+    0 done; 2 a mistake in the input, one sentence on standard error; 130 or 143 interrupted by Ctrl-C or
+    SIGTERM, with a checkpoint written; 1 training that failed; anything unexpected keeps its traceback.
+    """
+    try:
+        return _main(list(sys.argv[1:] if argv is None else argv))
+    except InputError as error:
+        print(f"resetta: {error}", file=sys.stderr)
+        return 2
+    except TrainingFailed as failure:
+        print(f"resetta: {failure}", file=sys.stderr)
+        return 1
+    except Interrupted as interrupted:
+        print(f"resetta: {interrupted}", file=sys.stderr)
+        return 128 + interrupted.signum
+    except (KeyboardInterrupt, _Terminated) as stop:
+        print("resetta: interrupted (a run goes on from its last checkpoint with train run_dir=...)", file=sys.stderr)
+        return 128 + (signal.SIGTERM if isinstance(stop, _Terminated) else signal.SIGINT)
+    except BrokenPipeError:  # `resetta list envs | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _main(argv: list[str]) -> int:
+    if not argv or argv[0] in (*_HELP, "help"):
+        print(_overview(), flush=True, file=sys.stdout if argv else sys.stderr)
+        return 0 if argv else 2
+    name, *rest = argv
+    if name == "--version":
+        from .. import __version__
+
+        print(f"resetta {__version__}")
+        return 0
+    if name == "list":
+        return _list(rest)
+    available = _available()
+    if name not in available:
+        valid = [*available, "list"]
+        near = did_you_mean(name, valid)
+        raise InputError(f"unknown command {name!r}{near}; choose from {', '.join(valid)}")
+    flags = [word for word in rest if word in (*_HELP, *_MULTIRUN, "--cfg")]
+    overrides = [word for word in rest if word not in flags]
+    if any(flag in _HELP for flag in flags):
+        chosen = dict(word.split("=", 1) for word in overrides if "=" in word)
+        print(command_help(name, chosen), end="", flush=True)
+        return 0
+    if "--cfg" in flags:
+        return _show_config(name, [word for word in overrides if word != "job"])
+    if any(flag in _MULTIRUN for flag in flags):
+        from .compose import multirun
+
+        multirun(name, overrides, work)
+        return 0
+    from .compose import compose, compose_each, explicit_keys
+
+    if available[name].expands:
+        work(name, compose_each(name, overrides))
+        return 0
+    config = compose(name, overrides)
+    if name == "train":
+        from .run_dir import inherit
+
+        config = inherit(config, explicit_keys(overrides))
+    work(name, config)
+    return 0
+
+
+def work(name: str, config: Any) -> None:
+    """Check what can be checked at once, then load the command's module and run it on `config`."""
+    command = _COMMANDS[name]
+    with input_errors():
+        if name == "train":
+            _check_training(config)
+        if command.reads_run:
+            from .run_dir import RunDir
+
+            RunDir.read(config["run_dir"])
+    from .logs import phase
+
+    with _orderly_sigterm():
+        with phase("loading JAX"):
+            module = importlib.import_module(f".{command.module}", __package__)
+        if name == "report":
+            print(module.write_report(config["run_dir"]))
+        else:
+            module.run(config)
+
+
+@contextlib.contextmanager
+def _orderly_sigterm() -> Iterator[None]:
+    """Outside the training loop, which holds signals back itself, SIGTERM unwinds as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(signum: int, frame: object) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _Terminated(BaseException):
+    pass
+
+
+def _check_training(config: dict[str, Any]) -> None:
+    from .config import train_config
+    from .run_dir import check_run_dir
+
+    train_config(config)
+    if config["wandb"]:
+        from .logs import check_loggers
+
+        check_loggers(config)
+    check_run_dir(config)
+
+
+def _available() -> dict[str, Command]:
+    """The commands that have a configuration; others are not here yet, and not shown."""
+    return {name: command for name, command in _COMMANDS.items() if read_config(name) is not None}
+
+
+def _show_config(name: str, overrides: list[str]) -> int:
+    from omegaconf import OmegaConf
+
+    from .compose import compose
+
+    print(OmegaConf.to_yaml(OmegaConf.create(compose(name, overrides))), end="")
+    return 0
+
+
+def _list(words: list[str]) -> int:
+    if len(words) > 1:
+        raise InputError(f"`resetta list` takes one name, not {' '.join(words)!r}")
+    if words and words[0] in _HELP:
+        print("usage: resetta list [cores|envs|experiments]\n")
+        print("Show the names that core=, env= and +experiment= take.")
+        return 0
+    print(list_text(words[0] if words else None), end="", flush=True)
+    return 0
+
+
+def _overview() -> str:
+    rows = {name: command.summary for name, command in _available().items()}
+    rows["list"] = "show the cores, environments and experiments there are"
+    lines = "\n".join(f"  {name:<10} {summary}" for name, summary in rows.items())
+    return (
+        "Resetta: memory that resets.\n\nusage: resetta <command> [key=value ...]\n\n"
+        f"{lines}\n\n`resetta <command> --help` explains every key of a command.\n"
+        "Example: resetta train env=meta_cartpole_catch core=gru seeds=2 run_dir=runs/first"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

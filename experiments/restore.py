@@ -1,0 +1,44 @@
+"""A trained agent from its run directory."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from jax.sharding import SingleDeviceSharding
+
+from ..agents import Agent, AgentState
+from .build import build_agent, seed_keys, settings
+from .checkpoint import Checkpoints
+from .config import TrainConfig, train_config
+from .errors import InputError, input_errors
+from .run_dir import RunDir
+
+
+def restore_run(raw: Mapping[str, Any]) -> tuple[RunDir, TrainConfig, Agent, AgentState]:
+    """The run in `raw["run_dir"]`, its agent and its newest state (or that of update `raw["step"]`).
+
+    `raw` is the configuration of a command that looks at a run; its `device` counts, everything else about
+    the agent comes from the run itself.
+    """
+    run_dir = RunDir.read(raw["run_dir"])
+    with input_errors():
+        saved = {**run_dir.config, "device": raw.get("device", "auto")}
+        config = train_config({k: v for k, v in saved.items() if k != "command"})
+        with settings(config):
+            agent = build_agent(config)
+            if not run_dir.checkpoints.is_dir():
+                raise InputError(f"{run_dir.path} holds no checkpoint yet; train it first")
+            checkpoints = Checkpoints(run_dir.checkpoints)
+            try:
+                state = checkpoints.restore(abstract_state(agent, config), raw.get("step"))
+            finally:
+                checkpoints.close()
+    return run_dir, config, agent, state
+
+
+def abstract_state(agent: Agent, config: TrainConfig) -> Any:
+    """The shapes and dtypes of a run's state, placed on the default device; nothing is computed."""
+    device = jax.config.jax_default_device or jax.devices()[0]  # pyright: ignore[reportAttributeAccessIssue]
+    sharding = SingleDeviceSharding(device)
+    shapes = jax.eval_shape(jax.vmap(agent.init), seed_keys(config))
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)
