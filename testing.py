@@ -5,10 +5,10 @@ The laws (the interface is in `resetta.cores.Core`):
 1. step = sequence: T calls with T=1 equal one call with T, and a single step runs no loop over time.
 2. chunks: any split of T, the carry passed on, equals the whole.
 3. reset = fresh start: from a reset on, outputs equal those from `initial_carry`.
-4. nothing leaks: NaN or infinity before a reset never reaches after it, and d y_after / d x_before is exactly 0.
+4. nothing leaks: NaN or infinity before a reset never reaches after it; d y_after / d x_before is exactly 0.
 5. causality: d y_t / d x_s = 0 for s > t.
 6. batch rows are independent.
-7. the carry's structure, shapes and dtypes never change; every leaf begins with the batch axis, floats in float32.
+7. the carry's structure, shapes and dtypes never change; leaves begin with the batch axis; floats are fp32.
 8. `jit`, `vmap` over seeds, finite gradients, bfloat16 inputs.
 9. scan engines agree, in values and gradients.
 10. it can learn: to recall, after a delay, the first symbol since the reset (`check_learning`).
@@ -68,7 +68,7 @@ def check_core(
 
     Never raises for a fault of the core: an exception inside it is a finding.
     """
-    exempt = {*exempt, *((4,) if getattr(core, "engine", None) == "paper" else ())}
+    paper = getattr(core, "engine", None) == "paper"
     with jax.default_matmul_precision("highest"):
         bench = _Bench(core, width, size, tolerance)
         # Nothing else can be asked of a core whose carry has no fixed form.
@@ -76,10 +76,10 @@ def check_core(
         if findings:
             return findings
         for law, check in _CHECKS.items():
-            if law not in exempt:
+            if law not in exempt and not (law == 4 and paper):
                 findings += _run(law, check, bench)
     if learn and 10 not in exempt:
-        findings += check_learning(core, size=size)
+        findings += check_learning(core)
     return findings
 
 
@@ -97,7 +97,6 @@ def _run(law: int, check: Callable[["_Bench"], list[str]], bench: "_Bench") -> l
 _T, _B, _CHUNK = 12, 3, 4
 # In the middle and at the end of a chunk, at the first and the last step, twice running, and never.
 _RESETS = ((3, 7), (0, 9, 10), (11,))
-_SEEDS = 2
 
 
 class _Bench:
@@ -105,25 +104,18 @@ class _Bench:
 
     def __init__(self, core: Core, width: int, size: tuple[int, int], tolerance: float) -> None:
         self.core, self.tolerance = core, tolerance
+        self.function: Callable[..., Any] = core.apply
         self.size = size if core.spatial else None
         self.shape = (*size, width) if core.spatial else (width,)
         rng = np.random.default_rng(0)
-        self.x, self.x2 = (jnp.asarray(rng.normal(size=(_T, _B, *self.shape)), jnp.float32) for _ in range(2))
+        self.x, self.x2 = rng.normal(size=(2, _T, _B, *self.shape)).astype(np.float32)
         self.reset = np.zeros((_T, _B), bool)
         for row, times in enumerate(_RESETS):
             self.reset[list(times), row] = True
         self.never = np.zeros((_T, _B), bool)
         self.at_start = self.never.copy()
         self.at_start[0] = True
-        self.apply = _jit(core.apply)
-        self.weight = jnp.asarray(
-            rng.normal(size=jax.eval_shape(self._apply_new, self.x)[1].shape), jnp.float32
-        )
-
-    def _apply_new(self, x: Array) -> Any:
-        carry = self.empty(_B)
-        params = self.core.init(jax.random.key(0), carry, x, self.never)
-        return self.core.apply(params, carry, x, self.never)
+        self.apply = _jit(self.function)
 
     def empty(self, batch: int = _B) -> Any:
         return (
@@ -133,22 +125,24 @@ class _Bench:
     @cached_property
     def seeds(self) -> Any:
         """Parameters of two seeds, stacked; moved a little, so that nothing is hidden by a zero at birth."""
-        keys = jax.random.split(jax.random.key(0), _SEEDS)
-
-        def init(key: Array) -> Any:
-            params = self.core.init(key, self.empty(), self.x, self.never)
-            leaves, tree = jax.tree.flatten(params)
-            moved = [
-                p + 0.05 * jax.random.normal(k, p.shape, p.dtype)
-                for p, k in zip(leaves, jax.random.split(key, max(len(leaves), 1)), strict=False)
-            ]
-            return jax.tree.unflatten(tree, moved)
-
-        return _jit(jax.vmap(init))(keys)
+        # This generator compiles in a fraction of the default one's time.
+        keys = jax.random.split(jax.random.key(0, impl="unsafe_rbg"), 2)
+        init = _jit(lambda key: self.core.init(key, self.empty(), self.x, self.never))
+        rng = np.random.default_rng(1)
+        return jax.tree.map(
+            lambda *seeds: np.stack([p + 0.05 * rng.normal(size=p.shape).astype(p.dtype) for p in seeds]),
+            *[init(key) for key in keys],
+        )
 
     @cached_property
     def params(self) -> Any:
         return jax.tree.map(lambda p: p[0], self.seeds)
+
+    @cached_property
+    def weight(self) -> np.ndarray:
+        """A random cotangent of the output."""
+        y = jax.eval_shape(self.apply, self.params, self.empty(), self.x, self.never)[1]
+        return np.random.default_rng(2).normal(size=y.shape).astype(np.float32)
 
     @cached_property
     def warm(self) -> Any:
@@ -156,7 +150,7 @@ class _Bench:
         return self.apply(self.params, self.empty(), self.x2, self.never)[0]
 
     def run(
-        self, carry: Any, x: Array, reset: np.ndarray, lengths: Sequence[int] = (_T,)
+        self, carry: Any, x: np.ndarray, reset: np.ndarray, lengths: Sequence[int] = (_T,)
     ) -> tuple[Any, np.ndarray]:
         """Consume `x` in chunks of these `lengths`."""
         outputs, start = [], 0
@@ -174,7 +168,8 @@ class _Bench:
     def poisoned(self, value: float) -> Any:
         """The warm carry, with `value` in every float and a plausible 3 in every counter."""
         return jax.tree.map(
-            lambda a: jnp.full_like(a, value if jnp.issubdtype(a.dtype, jnp.inexact) else 3), self.warm
+            lambda a: np.full(a.shape, value if jnp.issubdtype(a.dtype, jnp.inexact) else 3, a.dtype),
+            self.warm,
         )
 
     @cached_property
@@ -182,16 +177,16 @@ class _Bench:
         """`(seeds, carry, x, reset) -> ((loss, y), gradients of the parameters)`, vmapped over the seeds."""
 
         def loss(params: Any, carry: Any, x: Array, reset: Array) -> tuple[Array, Array]:
-            y = self.core.apply(params, carry, x, reset)[1]
-            return (y * self.weight).sum(), y
+            y = self.function(params, carry, x, reset)[1]
+            return jnp.vdot(y, self.weight), y
 
         return _jit(jax.vmap(jax.value_and_grad(loss, has_aux=True), in_axes=(0, None, None, None)))
 
     @cached_property
     def sensitivity(self) -> Callable[..., Any]:
-        """`(carry, x, reset)` -> how much a random part of each `y[t, b]` depends on each `x[s, b']` and carry.
+        """`(carry, x, reset)` -> how much a random part of each `y[t, b]` depends on each `x[s, b']`.
 
-        For x `[T, B, T, B]` (of y, then of x), for each float leaf of the carry `[T, B, B]`.
+        `[T, B, T, B]` (of y, then of x); and on each float leaf of the carry, `[T, B, B]`.
         """
 
         def compute(params: Any, carry: Any, x: Array, reset: Array) -> Any:
@@ -201,7 +196,7 @@ class _Bench:
             def outputs(floats: list[Array], x: Array) -> Array:
                 rest = iter(floats)
                 full = [next(rest) if m else a for m, a in zip(moving, leaves, strict=True)]
-                return self.core.apply(params, jax.tree.unflatten(tree, full), x, reset)[1]
+                return self.function(params, jax.tree.unflatten(tree, full), x, reset)[1]
 
             y, pull = jax.vjp(outputs, [a for m, a in zip(moving, leaves, strict=True) if m], x)
             one = jnp.eye(_T * _B).reshape((_T * _B, _T, _B) + (1,) * (y.ndim - 2))
@@ -225,14 +220,14 @@ class _Bench:
         return f"by up to {error:.1e}" if error > self.tolerance * scale else None
 
 
-def _jit(function: Callable[..., Any]) -> Callable[..., Any]:
-    # The laws are about values: on a CPU, three quarters of a check would go into optimising the code.
+def _jit(function: Callable[..., Any]) -> Any:
+    # The laws are about values, and on a CPU most of a check is compiling: optimising would double it.
     fast = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
     return jax.jit(function, compiler_options=fast)
 
 
 def _finite(tree: Any) -> bool:
-    return all(bool(jnp.isfinite(a).all()) for a in jax.tree.leaves(tree))
+    return all(np.isfinite(np.asarray(a, np.float32)).all() for a in jax.tree.leaves(tree))
 
 
 # --- the laws -----------------------------------------------------------------------------------------------
@@ -253,14 +248,14 @@ def _form(bench: _Bench) -> list[str]:
     form = jax.eval_shape(lambda c: c, carry)
     params = jax.eval_shape(lambda: core.init(jax.random.key(0), carry, bench.x, bench.never))
     for dtype in (jnp.float32, jnp.bfloat16):
-        for length in (1, _T):
+        for length in (1, _CHUNK):
             x = jax.ShapeDtypeStruct((length, *bench.x.shape[1:]), dtype)
             reset = jax.ShapeDtypeStruct((length, _B), bool)
-            after, y = jax.eval_shape(core.apply, params, form, x, reset)
+            after, y = jax.eval_shape(bench.apply, params, form, x, reset)
             given = f"x {dtype.__name__}{list(x.shape)}"
             if jax.tree.structure(after) != jax.tree.structure(form):
                 found.append(
-                    f"{given}: the carry changes from {jax.tree.structure(form)} to {jax.tree.structure(after)}"
+                    f"{given}: the carry turns from {jax.tree.structure(form)} to {jax.tree.structure(after)}"
                 )
                 continue
             for (path, a), b in zip(jax.tree.leaves_with_path(form), jax.tree.leaves(after), strict=True):
@@ -288,7 +283,7 @@ def _steps(bench: _Bench) -> list[str]:
         found.append(f"after {_T} single steps the carry's future differs from that after one call {error}")
 
     # A loop over layers is as long at any T; a loop over time is not.
-    longer = _loops(bench, 7)
+    longer = _loops(bench, _CHUNK)
     for loop in _loops(bench, 1):
         if loop in longer:
             longer.remove(loop)
@@ -299,8 +294,7 @@ def _steps(bench: _Bench) -> list[str]:
 
 def _loops(bench: _Bench, length: int) -> list[str]:
     """The loops in the program for `length` steps, as words."""
-    x, reset = bench.x[:length], jnp.asarray(bench.reset[:length])
-    program = jax.make_jaxpr(bench.core.apply)(bench.params, bench.empty(), x, reset)
+    program = bench.apply.trace(bench.params, bench.empty(), bench.x[:length], bench.reset[:length])
 
     def loops(jaxpr: Any) -> list[str]:
         found = []
@@ -314,7 +308,7 @@ def _loops(bench: _Bench, length: int) -> list[str]:
                     found += loops(getattr(inner, "jaxpr", inner))
         return found
 
-    return loops(program.jaxpr)
+    return loops(program.jaxpr.jaxpr)
 
 
 def _is_jaxpr(a: Any) -> bool:
@@ -350,7 +344,7 @@ def _fresh(bench: _Bench) -> list[str]:
         x = np.array(bench.x)
         for row, start in starts.items():
             x[:, row] = np.roll(x[:, row], -start, axis=0)
-        expected = bench.run(bench.empty(), jnp.asarray(x), bench.never)[1]
+        expected = bench.run(bench.empty(), x, bench.never)[1]
         for row, start in starts.items():
             end = min((t for t in _RESETS[row] if t > start), default=_T)
             if error := bench.differs(y[start:end, row], expected[: end - start, row]):
@@ -378,7 +372,7 @@ def _leaks(bench: _Bench) -> list[str]:
                 found.append(
                     f"{value} in the stale carry outlives a reset in {name}: the future differs {error}"
                 )
-        x = jnp.where(before.reshape(before.shape + (1,) * len(bench.shape)), value, bench.x)
+        x = np.where(before.reshape(before.shape + (1,) * len(bench.shape)), np.float32(value), bench.x)
         carry, y = bench.run(bench.warm, x, bench.reset)
         if error := bench.differs(y[~before], clean[~before]):
             found.append(f"{value} in the inputs before a reset reaches past it: outputs differ {error}")
@@ -419,7 +413,9 @@ def _rows(bench: _Bench) -> list[str]:
     if not leak <= 1e-6 * max(1.0, by_x.max()):
         found.append(f"one row's output depends on another row: a derivative of {leak:.1e}")
     clean = bench.run(bench.warm, bench.x, bench.reset)[1]
-    y = bench.run(bench.warm, bench.x.at[:, 0].set(jnp.nan), bench.reset)[1]
+    x = bench.x.copy()
+    x[:, 0] = np.nan
+    y = bench.run(bench.warm, x, bench.reset)[1]
     if error := bench.differs(y[:, 1:], clean[:, 1:]):
         found.append(f"NaN in one row changes the others {error}")
     return found
@@ -433,7 +429,7 @@ def _transforms(bench: _Bench) -> list[str]:
         found.append(f"vmapped over seeds, outputs differ from a single seed's {error}")
     if not _finite(gradients):
         found.append("the gradients of the parameters are not finite")
-    y = bench.apply(bench.params, bench.warm, bench.x[:_CHUNK].astype(jnp.bfloat16), bench.reset[:_CHUNK])[1]
+    y = bench.apply(bench.params, bench.warm, jnp.bfloat16(bench.x[:_CHUNK]), bench.reset[:_CHUNK])[1]
     if not _finite(y):
         found.append("bfloat16 inputs give outputs that are not finite")
     return found
@@ -445,22 +441,29 @@ def _engines(bench: _Bench) -> list[str]:
         return []
     from .cores.scan import ENGINES
 
-    found = []
-    expected = bench.losses(bench.seeds, bench.warm, bench.x, bench.reset)
-    scale = max(float(jnp.abs(g).max()) for g in jax.tree.leaves(expected[1]))
-    for engine in ENGINES:
-        other = _Bench(
-            bench.core.clone(engine=engine), bench.shape[-1], bench.size or (0, 0), bench.tolerance
+    found, length = [], 7  # an odd length, and few levels of an associative scan to compile
+
+    def outcome(core: Core) -> tuple[np.ndarray, list[np.ndarray]]:
+        def loss(params: Any, x: Array) -> tuple[Array, Array]:
+            apply: Callable[..., Any] = core.apply
+            y = apply(params, bench.warm, x, bench.reset[:length])[1]
+            return (y * bench.weight[:length]).sum(), y
+
+        (_, y), gradients = _jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(
+            bench.params, bench.x[:length]
         )
-        (_, y), gradients = other.losses(bench.seeds, bench.warm, bench.x, bench.reset)
-        if error := bench.differs(y, expected[0][1]):
+        return np.asarray(y), [np.asarray(g) for g in jax.tree.leaves(gradients)]
+
+    y, gradients = outcome(bench.core)
+    for engine in ENGINES:
+        if engine == bench.core.engine:
+            continue
+        other, others = outcome(bench.core.clone(engine=engine))
+        if error := bench.differs(other, y):
             found.append(f"engine={engine!r} differs from engine={bench.core.engine!r} {error}")
-        pairs = zip(jax.tree.leaves(gradients), jax.tree.leaves(expected[1]), strict=True)
-        error = max(float(jnp.abs(a - b).max()) for a, b in pairs)
-        if not error <= 10 * bench.tolerance * max(1.0, scale):
-            found.append(
-                f"engine={engine!r}: gradients differ from engine={bench.core.engine!r}'s by {error:.1e}"
-            )
+        errors = [bench.differs(a, b) for a, b in zip(others, gradients, strict=True)]
+        if error := next(filter(None, errors), None):
+            found.append(f"engine={engine!r}: gradients differ from engine={bench.core.engine!r}'s {error}")
     return found
 
 
@@ -486,9 +489,9 @@ def check_learning(
     floor: float = 0.9,
     steps: int = 300,
     learning_rate: float = 1e-2,
-    size: tuple[int, int] = (4, 4),
+    size: tuple[int, int] = (2, 2),
 ) -> list[Finding]:
-    """Law 10: train `core` and a linear readout to name, `delay` steps later, the first symbol since the reset.
+    """Law 10: train `core` and a linear readout to name, `delay` steps on, the first symbol since the reset.
 
     Another symbol, which the reset makes obsolete, comes before; noise comes between. Chance is 1/4 and
     `floor` the accuracy asked for on fresh sequences after `steps` steps of Adam. A bounded memory (an
@@ -499,7 +502,9 @@ def check_learning(
         return [accuracy]
     if accuracy >= floor:
         return []
-    text = f"recalls the first symbol after {delay} steps with accuracy {accuracy:.2f}, below {floor} (chance 0.25)"
+    text = (
+        f"recalls the first symbol {delay} steps on with accuracy {accuracy:.2f}, below {floor} (chance 0.25)"
+    )
     return [Finding(10, text)]
 
 
@@ -526,7 +531,8 @@ def _run_learning(
 
     def logits(params: Any, x: Array, reset: Array) -> Array:
         carry = core.initial_carry(batch, size) if core.spatial else core.initial_carry(batch)
-        y = core.apply(params["core"], carry, x, reset)[1][-1]
+        apply: Callable[..., Any] = core.apply
+        y = apply(params["core"], carry, x, reset)[1][-1]
         return y.reshape(batch, -1, y.shape[-1]).mean(1) @ params["readout"]
 
     optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(learning_rate))

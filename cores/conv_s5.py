@@ -17,12 +17,14 @@ class ConvS5(StateSpaceCore):
     """ConvS5 (arXiv 2310.19694), made resettable: `x [T, B, H, W, C] -> y [T, B, H, W, features]`.
 
     The state is an image of P complex channels with a diagonal pointwise transition, s_t = Ā∘s_{t-1} + B̄*u_t,
-    y_t = 2 Re(C̃*s_t). B̄ and C̃ are `kernel` x `kernel` convolutions (SAME, as real convolutions to and from 2P
-    channels) that are applied to all frames at once, outside the recurrence. Each of `num_layers` residual
-    layers is x + f(y), followed by a layer norm over channels (`prenorm=True`: preceded by it), with the
-    `nonlinearity` f: `resnet` gelu(y + conv(gelu(norm(conv(gelu(norm(y))))))), norm over groups of channels of one frame;
-    `half_glu` g∘σ(W g) with g = gelu(layer norm(y)); `gelu` gelu(y). Inputs of another width than `features`
-    first pass a 1 x 1 convolution. `remat` recomputes each layer in the backward pass, to save memory.
+    y_t = 2 Re(C̃*s_t). B̄ and C̃ are `kernel` x `kernel` convolutions (SAME, as real convolutions to and from
+    2P channels) that are applied to all frames at once, outside the recurrence. Each of `num_layers` residual
+    layers is x + f(y), followed by a layer norm over channels (`prenorm=True`: preceded by it).
+
+    The `nonlinearity` f is `resnet` gelu(y + conv(gelu(norm(conv(gelu(norm(y))))))), norm over groups of
+    channels of one frame; `half_glu` g∘σ(W g) with g = gelu(layer norm(y)); or `gelu` gelu(y). Inputs of
+    another width than `features` first pass a 1 x 1 convolution. `remat` saves memory: the backward pass
+    recomputes each layer.
 
     The carry is (re, im), each float32 `[B, num_layers, H, W, P]`. The other options are `StateSpaceCore`'s.
     """

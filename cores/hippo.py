@@ -49,7 +49,7 @@ def diagonal(
     values, vectors = _legs(size) if spectrum == "hippo" else _rotations(spectrum, size)
     if conj_sym:
         values, vectors = values[size // 2 :], vectors[:, size // 2 :]
-    values, vectors = np.tile(values, blocks), np.kron(np.eye(blocks), vectors)
+    values, vectors = np.tile(values, blocks), np.kron(np.eye(blocks), vectors).astype(complex)
     values.flags.writeable = vectors.flags.writeable = False
     return values, vectors
 
@@ -57,7 +57,7 @@ def diagonal(
 def _legs(size: int) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
     # eigh of the Hermitian -i(A + 1/2): exactly unitary vectors, frequencies in ascending order.
     frequency, vectors = np.linalg.eigh(-1j * (normal_legs(size) + 0.5 * np.eye(size)))
-    return -0.5 + 1j * frequency, vectors
+    return (-0.5 + 1j * frequency).astype(complex), vectors
 
 
 def _rotations(spectrum: str, size: int) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
@@ -65,4 +65,5 @@ def _rotations(spectrum: str, size: int) -> tuple[NDArray[np.complex128], NDArra
     values = -0.5 + 1j * np.pi * n if spectrum == "lin" else -(n + 1.0) + 0j
     # [[a, -b], [b, a]] has the eigenvector (1, -i)/√2 for a + ib, and its conjugate for a - ib.
     vectors = np.kron(np.eye(size // 2), np.array([[1.0], [-1j]]) / np.sqrt(2))
-    return np.concatenate([values.conj(), values]), np.concatenate([vectors.conj(), vectors], 1)
+    both = np.concatenate([values.conj(), values]), np.concatenate([vectors.conj(), vectors], axis=1)
+    return both[0].astype(complex), both[1].astype(complex)

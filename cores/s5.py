@@ -16,10 +16,11 @@ NORMS = ("layer", "none")
 class S5(StateSpaceCore):
     """S5 (arXiv 2208.04933), resettable as in arXiv 2303.03982: `x [T, B, D] -> y [T, B, features]`.
 
-    Each of `num_layers` residual layers is x + gate(y), y = 2 Re(C̃ s) + D∘u, with the states s of u = norm(x).
+    Each of `num_layers` residual layers is x + gate(y), y = 2 Re(C̃s) + D∘u, with the states s of u = norm(x).
     `norm` is `layer` or `none`; with `prenorm=False` it comes after the sum instead. The `gate`, with
-    g = gelu(y), is `half_glu` g∘σ(W g) (the paper's), `full_glu` (W₁ g)∘σ(W₂ g), `input` y∘silu(W u), `gelu` g, `none` y.
-    `feedthrough=False` leaves D out. Inputs of another width than `features` first pass a dense layer.
+    g = gelu(y), is `half_glu` g∘σ(W g) (the paper's), `full_glu` (W₁ g)∘σ(W₂ g), `input` y∘silu(W u),
+    `gelu` g or `none` y. `feedthrough=False` leaves D out. Inputs of another width than `features` first pass
+    a dense layer.
 
     The carry is (re, im), each float32 `[B, num_layers, P]`. Matrix products run in the dtype of `x`, the
     states in float32. The other options are `StateSpaceCore`'s.

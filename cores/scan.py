@@ -60,7 +60,8 @@ def linear_scan(
         first = g if g[0].ndim < u[0].ndim else tuple(x[0] for x in g)
         state = _step(first, _column(reset, u)[0], c, tuple(x[0] for x in u))
         return _value(state), _value(tuple(x[None] for x in state))
-    states = _paper(g, u, reset, c) if engine == "paper" else _states(engine, unroll, False, g, u, reset, c)
+    run = _paper if engine == "paper" else partial(_states, engine, unroll, False)
+    states: Parts = run(g, u, reset, c)
     return _value(tuple(x[-1] for x in states)), _value(states)
 
 
@@ -131,7 +132,7 @@ def _states(engine: str, unroll: int, reverse: bool, g: Parts, u: Parts, reset: 
 def _states_forward(
     engine: str, unroll: int, reverse: bool, g: Parts, u: Parts, reset: Array, carry: Parts
 ) -> tuple[Parts, tuple[Parts, Array, Parts, Parts]]:
-    states = _states(engine, unroll, reverse, g, u, reset, carry)
+    states: Parts = _states(engine, unroll, reverse, g, u, reset, carry)
     return states, (g, reset, carry, states)
 
 
@@ -143,7 +144,7 @@ def _states_backward(
     varying = g[0].ndim == states[0].ndim
     # δ_t = ȳ_t + where(reset_{t+1}, 0, conj(g_{t+1}) δ_{t+1}): the recurrence itself, run the other way.
     # A reset after the last step makes its start from nothing.
-    following = tuple(_shift(x, x[0], not reverse) for x in adjoint) if varying else adjoint
+    following = tuple(_shift(x, jnp.zeros_like(x[0]), not reverse) for x in adjoint) if varying else adjoint
     cut = _shift(reset, jnp.ones_like(reset[0]), not reverse)
     delta: Parts = _states(
         engine, unroll, not reverse, following, cotangent, cut, tuple(jnp.zeros_like(x) for x in carry)
@@ -239,8 +240,8 @@ def _check(g: Parts, u: Parts, reset: Array, carry: Parts) -> None:
     shape = u[0].shape
     if len(carry) != len(u) or any(x.shape != shape[1:] for x in carry):
         raise ValueError(
-            f"carry of {len(carry)} part(s) and shape {carry[0].shape} does not fit inputs of {len(u)} part(s) "
-            f"and shape {shape}; it must be inputs without their first axis"
+            f"carry of {len(carry)} part(s) and shape {carry[0].shape} does not fit inputs of {len(u)}"
+            f" part(s) and shape {shape}; it must be inputs without their first axis"
         )
     if reset.shape != shape[:2]:
         raise ValueError(
@@ -251,8 +252,8 @@ def _check(g: Parts, u: Parts, reset: Array, carry: Parts) -> None:
     fits = g[0].ndim in (len(shape), *range(len(shape) - 1))
     if not fits or any(n not in (1, m) for n, m in zip(g[0].shape[::-1], shape[::-1], strict=False)):
         raise ValueError(
-            f"gain of shape {g[0].shape} does not fit inputs of shape {shape}; it must be [T, B, *lanes], or at "
-            "most *lanes for a gain that is the same at every step"
+            f"gain of shape {g[0].shape} does not fit inputs of shape {shape}; it must be [T, B, *lanes], or "
+            "at most *lanes for a gain that is the same at every step"
         )
     if g[0].ndim == len(shape) and g[0].shape[0] != shape[0]:
         raise ValueError(

@@ -25,10 +25,10 @@ Kernel = Callable[..., Array]  # an initializer (key, shape) -> array
 
 DISCRETIZATIONS = ("zoh", "bilinear")
 
-# Layers are scanned, so that compile time does not grow with depth: S5's gradient compiles in 2.8 s on CPU at 2
-# layers and 3.1 s at 16 (10.6 s unrolled). But a scan copies weights and residuals in and out of stacked arrays:
-# forward + backward at T=256, B=16, 64 features took 49 ms of CPU scanned against 23 ms unrolled at 2 layers and
-# 91 against 75 ms at 4. So up to this many layers are unrolled (half a second more to compile at 4).
+# Layers are scanned, so that compile time does not grow with depth: on CPU, S5's gradient compiles in 2.8 s
+# at 2 layers and in 3.1 s at 16 (10.6 s unrolled). But a scan copies weights and residuals in and out of
+# stacked arrays: forward + backward at T=256, B=16, 64 features took 49 ms of CPU time scanned and 23 ms
+# unrolled at 2 layers, 91 and 75 ms at 4. So up to this many are unrolled, for 0.5 s more of compiling at 4.
 UNROLLED_LAYERS = 4
 
 

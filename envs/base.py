@@ -12,7 +12,7 @@ Three optional attributes of an `Environment` class speak to Resetta:
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -66,7 +66,7 @@ class BaseEnv:
     @property
     def observation_shape(self) -> tuple[int, ...]:
         """`(D,)` or `(H, W, C)`."""
-        space = self.env.observation_space(self.params)
+        space = self._space(self.env.observation_space)
         if isinstance(space, spaces.Discrete):
             return (int(space.n),)
         shape = tuple(int(n) for n in space.shape)
@@ -75,7 +75,7 @@ class BaseEnv:
     @property
     def action(self) -> Discrete | Continuous:
         """The environment's own action space."""
-        space = self.env.action_space(self.params)
+        space = self._space(self.env.action_space)
         if isinstance(space, spaces.Discrete):
             return Discrete(int(space.n))
         shape = tuple(space.shape) or (1,)
@@ -113,7 +113,7 @@ class BaseEnv:
         `action` is an int32 scalar where `self.action` is `Discrete`, else a float vector `[size]`.
         `terminated` and `truncated` are never both true: the task's own end wins.
         """
-        space = self.env.action_space(self.params)
+        space = self._space(self.env.action_space)
         action = jnp.reshape(action, space.shape)
         observation, state, reward, terminated, _ = self.env.step_env(key, state, action, params)
         terminated = jnp.asarray(terminated, bool)
@@ -124,8 +124,13 @@ class BaseEnv:
         reward = jnp.asarray(reward, jnp.float32)
         return self._observation(observation), _strongly_typed(state), reward, terminated, truncated
 
+    def _space(self, space: Callable[[Any], Any]) -> Any:
+        # Bounds may be arrays, which would turn into tracers where a space is asked for under jit.
+        with jax.ensure_compile_time_eval():
+            return space(self.params)
+
     def _observation(self, observation: Any) -> Float[Array, "..."]:
-        space = self.env.observation_space(self.params)
+        space = self._space(self.env.observation_space)
         if isinstance(space, spaces.Discrete):
             return jax.nn.one_hot(observation, space.n)
         return jnp.asarray(observation, jnp.float32).reshape(self.observation_shape)

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from . import draw_bars, draw_cards, draw_control, draw_grid
-from .draw_canvas import Canvas, Last
+from .draw_canvas import ACCENT, Canvas, Last
 
 Drawing = Callable[[Canvas, Any, Any, Any, Last], None]
 
@@ -52,6 +52,11 @@ def draw(
         raise ValueError(
             f"the state has a batch axis of {batch}; draw one state at a time (index its leaves)"
         )
+    if not _finite(state):
+        # Drawing it as if it were zero would show a calm world; this one has blown up.
+        canvas = Canvas(size)
+        canvas.text((0.5, 0.5), "the state is not finite", 0.08, ACCENT)
+        return canvas.pixels()
     if hasattr(state, "brax") and hasattr(env.brax_env, "sys"):
         from .draw_brax import draw_brax
 
@@ -64,6 +69,16 @@ def draw(
         name = str(getattr(base_env, "name", type(env).__name__))
         draw_bars.draw_bars(canvas, name, _observation(env, state, params))
     return canvas.pixels()
+
+
+def _finite(state: Any) -> bool:
+    import jax
+
+    # A limit may well be infinite; what moves is in the state's own fields, brax's contacts aside.
+    fields = state.brax.obs if hasattr(state, "brax") else state
+    return all(
+        np.isfinite(leaf).all() for leaf in map(np.asarray, jax.tree.leaves(fields)) if leaf.dtype.kind == "f"
+    )
 
 
 def _find(cls: type) -> Drawing | None:

@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"resetta: {interrupted}", file=sys.stderr)
         return 128 + interrupted.signum
     except (KeyboardInterrupt, _Terminated) as stop:
-        print("resetta: interrupted (a run goes on from its last checkpoint with train run_dir=...)", file=sys.stderr)
+        print("resetta: interrupted; a run goes on from its last checkpoint", file=sys.stderr)
         return 128 + (signal.SIGTERM if isinstance(stop, _Terminated) else signal.SIGINT)
     except BrokenPipeError:  # `resetta list envs | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -115,7 +115,7 @@ def work(name: str, config: Any) -> None:
     from .logs import phase
 
     with _orderly_sigterm():
-        with phase("loading JAX"):
+        with phase("loading libraries"):
             module = importlib.import_module(f".{command.module}", __package__)
         if name == "report":
             print(module.write_report(config["run_dir"]))

@@ -43,8 +43,7 @@ def run(raw: Mapping[str, Any]) -> None:
                 greedy=raw["greedy"],
                 seed=raw["seed"],
             )
-        for label, returns in baselines.items():
-            arrays[f"held_out_{label}_returns"] = returns
+        summary["baselines"] = {label: {"held_out": _curve(returns)} for label, returns in baselines.items()}
         target = Path(raw["out"]) if raw["out"] else run_dir.path
         write_evaluation(run_dir, arrays, summary, target)
     print(summary_text(summary))
@@ -92,10 +91,15 @@ def evaluate_agent(
             raise ValueError(f"unknown split {split!r}; choose from {', '.join(SPLITS)}")
     arrays: dict[str, np.ndarray] = {}
     summaries: dict[str, Any] = {}
+    # Splits of the same base environments share one program: what differs is the ids it is given.
+    players: dict[bool, tuple[MetaEnv, Any]] = {}
     for split in splits:
+        unmet = split == "held_out" and bool(config.env.held_out_lanes)
         env = evaluation_env(config, tasks, trials, split)
         with phase(f"evaluating {env.num_envs} {split.replace('_', '-')} tasks, {trials} trials each"):
-            part = _play(agent, env, state, split, greedy, seed)
+            if unmet not in players:
+                players[unmet] = env, _player(agent, env, state, greedy, seed)
+            part = _play(*players[unmet], state, env.evaluation_ids(split))
         arrays |= {f"{split}_{name}": value for name, value in part.items()}
         summaries[split] = _summary(part, env, config)
     summary = {
@@ -137,14 +141,14 @@ def write_evaluation(
 def summary_text(summary: Mapping[str, Any]) -> str:
     """The adaptation curve as a small table."""
     trained = summary["trained_trials"]
-    lines = [f"return per trial (IQM of {summary['tasks']} tasks x {summary['seeds']} seeds; 95 % interval)"]
+    lines = [f"return per trial (mean of {summary['tasks']} tasks x {summary['seeds']} seeds; 95 % interval)"]
     names = list(summary["splits"])
     lines.append("trial  " + "".join(name.replace("_", "-").ljust(26) for name in names) + "random")
     for k in range(summary["trials"]):
         cells = []
         for name in names:
             part = summary["splits"][name]
-            cells.append(f"{part['iqm'][k]:.3f} [{part['low'][k]:.3f}, {part['high'][k]:.3f}]".ljust(26))
+            cells.append(f"{part['mean'][k]:.3f} [{part['mean_low'][k]:.3f}, {part['mean_high'][k]:.3f}]".ljust(26))
         mark = " " if k < trained else "+"
         lines.append(f"{k + 1:4}{mark}  {''.join(cells)}{summary['splits'][names[-1]]['random'][k]:.3f}")
     if summary["trials"] > trained:
@@ -159,18 +163,20 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _play(
-    agent: Agent, env: MetaEnv, state: AgentState, split: str, greedy: bool, seed: int
-) -> dict[str, np.ndarray]:
-    ids = env.evaluation_ids(split)
+def _player(agent: Agent, env: MetaEnv, state: AgentState, greedy: bool, seed: int) -> Any:
+    """The agents of all seeds and the random policy on given task ids, compiled once."""
     key = jax.random.key(seed)
-    play = jax.jit(
-        jax.vmap(
-            lambda params, observations: evaluate(agent, env, params, observations, key, ids, greedy)  # pyright: ignore
-        )
-    )
-    returns = np.asarray(play(state.params, state.observations))
-    random = np.asarray(jax.jit(lambda: evaluate_random(env, key, ids))())  # pyright: ignore
+
+    def play(params: Any, observations: Any, ids: jax.Array) -> tuple[jax.Array, jax.Array]:
+        seeds = jax.vmap(lambda p, o: evaluate(agent, env, p, o, key, ids, greedy))
+        return seeds(params, observations), evaluate_random(env, key, ids)
+
+    ids = jax.ShapeDtypeStruct((env.num_envs,), np.int32)
+    return jax.jit(play).lower(state.params, state.observations, ids).compile()
+
+
+def _play(env: MetaEnv, player: Any, state: AgentState, ids: np.ndarray) -> dict[str, np.ndarray]:
+    returns, random = map(np.asarray, player(state.params, state.observations, ids))
     names = np.concatenate([np.repeat(lane.family.base.name, lane.count) for lane in env.lanes])
     normalized = np.full_like(returns, np.nan)
     for name in dict.fromkeys(names.tolist()):
@@ -202,9 +208,12 @@ def _summary(part: Mapping[str, np.ndarray], env: MetaEnv, config: TrainConfig) 
     return summary
 
 
+_CURVE = ("mean", "mean_low", "mean_high", "iqm", "low", "high")
+
+
 def _curve(returns: np.ndarray) -> dict[str, list[float]]:
     curve = adaptation_curve(returns)
-    return {name: getattr(curve, name).tolist() for name in ("mean", "iqm", "low", "high")}
+    return {name: getattr(curve, name).tolist() for name in _CURVE}
 
 
 def device_name() -> str:

@@ -184,7 +184,8 @@ def _tensorboard(run: RunDir, start_step: int) -> Any:
     from tensorboardX import SummaryWriter  # lazily: most imports of this module never log
 
     purge_step = start_step + 1 if run.resumed else None
-    return SummaryWriter(logdir=str(run.tensorboard), purge_step=purge_step)
+    # a file's name holds the second it was begun in; the suffix keeps a quick resume from overwriting it
+    return SummaryWriter(str(run.tensorboard), purge_step=purge_step, filename_suffix=f".{start_step}")
 
 
 def _wandb(run: RunDir) -> Any:

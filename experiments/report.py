@@ -5,11 +5,8 @@ there yet is said, with the command that would make it; nothing missing is an er
 """
 
 import base64
-import dataclasses
 import datetime
-import json
 import os
-import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,29 +17,12 @@ import numpy as np
 from . import plots
 from .media import atomic
 from .report_page import facts, figure, missing, page, plain_table, section, text
-from .stats import Curve, Interval, adaptation_curve, improvement
+from .report_words import bounds, headline, number
+from .run_record import SPLITS, Run, baselines, curves_of, read_run
+from .stats import Curve
 
-SPLITS = {"held_out": "held-out tasks", "train": "training tasks", "validation": "validation tasks"}
 _LARGEST_FILM = 12_000_000  # bytes; base64 adds a third, and a report should still go by mail
 _FILM_BUDGET = 30_000_000
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """What a run's directory holds, as far as it could be read. `notes` says what could not."""
-
-    path: Path
-    config: dict[str, Any]
-    config_text: str
-    rows: list[dict[str, Any]]
-    summary: dict[str, Any]
-    arrays: dict[str, np.ndarray]
-    notes: list[str]
-
-    @property
-    def trained_trials(self) -> int:
-        """How many trials a meta-episode had in training."""
-        return int(self.summary.get("trained_trials") or self.config.get("trials") or 1)
 
 
 def write_report(run_dir: str | os.PathLike[str]) -> Path:
@@ -54,7 +34,7 @@ def write_report(run_dir: str | os.PathLike[str]) -> Path:
     if not directory.is_dir():
         raise ValueError(f"run_dir={directory} is not a directory; give the directory of a run")
     run = read_run(directory)
-    curves = _curves(run)
+    curves = curves_of(run)
     name = _name(run)
     content = page(
         f"{name} · Resetta",
@@ -72,207 +52,6 @@ def write_report(run_dir: str | os.PathLike[str]) -> Path:
     with atomic(directory / "report.html") as temporary:
         temporary.write_text(content, encoding="utf-8")
     return directory / "report.html"
-
-
-def read_run(directory: Path) -> Run:
-    """Reads config.yaml, metrics.jsonl, eval.json and eval.npz, each as far as it is there and whole."""
-    notes: list[str] = []
-    config_text = _read_text(directory / "config.yaml", notes)
-    config: Any = {}
-    if config_text:
-        import yaml
-
-        try:
-            config = yaml.safe_load(config_text)
-        except yaml.YAMLError:
-            notes.append("config.yaml is not valid YAML")
-    summary: Any = {}
-    summary_text = _read_text(directory / "eval.json", notes)
-    if summary_text:
-        try:
-            summary = json.loads(summary_text)
-        except ValueError:
-            notes.append("eval.json is not valid JSON")
-    arrays: dict[str, np.ndarray] = {}
-    if (directory / "eval.npz").exists():
-        try:
-            with np.load(directory / "eval.npz", allow_pickle=False) as stored:
-                arrays = {key: stored[key] for key in stored.files}
-        except Exception:  # a torn archive raises what zipfile, zlib or numpy please
-            notes.append("eval.npz could not be read")
-    return Run(
-        directory,
-        config if isinstance(config, dict) else {},
-        config_text,
-        read_metrics(directory / "metrics.jsonl", notes),
-        summary if isinstance(summary, dict) else {},
-        arrays,
-        notes,
-    )
-
-
-def read_metrics(path: Path, notes: list[str] | None = None) -> list[dict[str, Any]]:
-    """The rows of a `metrics.jsonl`. A torn last line, left by a run that was killed, is skipped in silence;
-    any other line that is no JSON object is skipped and counted in `notes`.
-    """
-    notes = [] if notes is None else notes
-    rows, bad = [], 0
-    lines = _read_text(path, notes).splitlines()
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError:
-            bad += number < len(lines)
-            continue
-        if isinstance(row, dict):
-            rows.append(row)
-        else:
-            bad += 1
-    if bad:
-        notes.append(f"{bad} line{'s' if bad > 1 else ''} of {path.name} could not be read")
-    return rows
-
-
-def _read_text(path: Path, notes: list[str]) -> str:
-    if not path.is_file():
-        return ""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        notes.append(f"{path.name} could not be read ({error.strerror})")
-        return ""
-
-
-# Numbers
-
-
-def _kinds(run: Run) -> tuple[str, str]:
-    """Which arrays to show, best first: returns of several environments compare only once normalised."""
-    group = run.config.get("env")
-    lanes = [group.get(name) or {} for name in ("lanes", "held_out_lanes")] if isinstance(group, dict) else []
-    return ("normalized", "returns") if sum(map(len, lanes)) > 1 else ("returns", "normalized")
-
-
-def _returns(run: Run, split: str) -> np.ndarray | None:
-    """The finite [seed, task, trial] of a split."""
-    for kind in _kinds(run):
-        values = run.arrays.get(f"{split}_{kind}")
-        if values is not None and values.ndim == 3 and values.size and np.isfinite(values).all():
-            return values
-    return None
-
-
-def _curves(run: Run) -> dict[str, Curve]:
-    found = {split: _returns(run, split) for split in SPLITS}
-    return {split: adaptation_curve(values) for split, values in found.items() if values is not None}
-
-
-def _baselines(run: Run) -> dict[str, Any]:
-    """Mean raw returns of others on the held-out tasks: `held_out_random` and whatever eval.json adds."""
-    found: dict[str, Any] = {}
-    if _kinds(run)[0] != "returns":
-        return found
-    random = run.arrays.get("held_out_random")
-    if random is not None and random.ndim == 2 and random.size and np.isfinite(random).all():
-        found["random actions"] = random.mean(axis=0)
-    given = run.summary.get("baselines")
-    for label, curve in given.items() if isinstance(given, dict) else ():
-        if isinstance(curve, Mapping):
-            curve = curve.get("held_out", curve)
-        if isinstance(curve, Mapping):
-            curve = curve.get("mean", curve.get("iqm"))
-        values = np.asarray(curve, float) if isinstance(curve, list | int | float) else np.array(np.nan)
-        if values.size and values.ndim < 2 and np.isfinite(values).all():
-            found[str(label)] = float(values) if values.ndim == 0 else values
-    return found
-
-
-def headline(run: Run, curves: Mapping[str, Curve]) -> tuple[str, list[str]]:
-    """The result in one plain sentence, and the sentences that qualify it; text, not HTML."""
-    split = next((name for name in SPLITS if name in curves), None)
-    if split is None:
-        return _untested(run)
-    curve, returns = curves[split], _returns(run, split)
-    assert returns is not None
-    seeds, tasks, trials = returns.shape
-    where = {"held_out": f"On {tasks:,} tasks it never trained on"}.get(
-        split, f"On {tasks:,} {SPLITS[split]}"
-    )
-    agents = "one seed" if seeds == 1 else f"{seeds} seeds"
-    last = min(run.trained_trials, trials) - 1
-    if last == 0:
-        sentence = f"{where}, the agent earns a return of {_number(curve.mean[0])}."
-        more = [f"The mean over {agents} and all tasks, 95 % interval {_range(curve, 0)}."]
-    else:
-        gain = improvement(returns, 0, last)
-        verb = _verb(gain, "rises from", "falls from", "does not clearly change: it is")
-        sentence = (
-            f"{where}, the agent’s return {verb} {_number(curve.mean[0])} in its first trial "
-            f"{'to' if 'from' in verb else 'and'} {_number(curve.mean[last])} in its {_ordinal(last + 1)}."
-        )
-        more = [
-            f"Means over {agents} and all tasks, 95 % intervals {_range(curve, 0)} and "
-            f"{_range(curve, last)}. Paired within each task, the gain is {_interval(gain)}."
-        ]
-    if trials > last + 1:
-        drift = improvement(returns, last, trials - 1)
-        verb = _verb(drift, "gains a further", "loses", "keeps its level:")
-        amount = _interval(
-            drift if "loses" not in verb else Interval(-drift.value, -drift.high, -drift.low), sign=False
-        )
-        tail = f"a change of {_interval(drift)}" if "keeps" in verb else amount
-        more.append(
-            f"Beyond the {last + 1} trial{'s' if last else ''} it was trained for it {verb} {tail} "
-            f"by trial {trials}, where the return is {_number(curve.mean[-1])} {_range(curve, trials - 1)}."
-        )
-    if seeds == 1:
-        more.append(
-            "With one seed, the intervals speak of the tasks and not of how training might have gone."
-        )
-    return sentence, more
-
-
-def _untested(run: Run) -> tuple[str, list[str]]:
-    if not run.rows:
-        return "Nothing has been trained in this directory yet.", []
-    steps = run.rows[-1].get("env_steps")
-    recent = [row["episode_return"] for row in run.rows[-20:] if isinstance(row.get("episode_return"), list)]
-    values = [float(value) for row in recent for value in row if value is not None]
-    told = f", with a return of {_number(np.mean(values))} in its latest training trials" if values else ""
-    return f"Trained for {steps:,} steps{told}; not evaluated yet." if isinstance(
-        steps, int
-    ) else "Not evaluated yet.", []
-
-
-def _verb(change: Interval, up: str, down: str, same: str) -> str:
-    return up if change.low > 0 else down if change.high < 0 else same
-
-
-def _number(value: Any) -> str:
-    told = f"{float(value):.2f}" if abs(value) < 100 else f"{float(value):,.0f}"
-    return told.replace("-0.00", "0.00").replace("-", "−")
-
-
-def _range(curve: Curve, trial: int) -> str:
-    return f"[{_number(curve.mean_low[trial])}, {_number(curve.mean_high[trial])}]"
-
-
-def _interval(found: Interval, sign: bool = True) -> str:
-    plus = "+" if sign and found.value >= 0 else ""
-    return f"{plus}{_number(found.value)} [{_number(found.low)}, {_number(found.high)}]"
-
-
-def _ordinal(n: int) -> str:
-    words = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
-    if n <= len(words):
-        return words[n - 1]
-    suffix = "th" if 10 <= n % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
-    return f"{n}{suffix}"
-
-
-# Sections
 
 
 def _header(run: Run, name: str, curves: Mapping[str, Curve]) -> str:
@@ -314,10 +93,10 @@ def _adaptation(run: Run, curves: Mapping[str, Curve]) -> str:
     }
     best = next(iter(curves))
     alt = "Return against trial. " + " ".join(
-        f"{SPLITS[split]}: {', '.join(_number(value) for value in curve.mean)}."
+        f"{SPLITS[split]}: {', '.join(number(value) for value in curve.mean)}."
         for split, curve in curves.items()
     )
-    drawn = plots.adaptation_curve(labelled, run.trained_trials, _baselines(run), title="")
+    drawn = plots.adaptation_curve(labelled, run.trained_trials, baselines(run), title="")
     beyond = len(curves[best].iqm) > run.trained_trials
     caption = "Mean over seeds and tasks with 95 % bootstrap intervals."
     if beyond:
@@ -429,9 +208,7 @@ def _table(run: Run, curves: Mapping[str, Curve]) -> str:
         cells = ""
         for curve in curves.values():
             if k < len(curve.iqm):
-                cells += (
-                    f"<td>{_number(curve.mean[k])} {_range(curve, k)}</td><td>{_number(curve.iqm[k])}</td>"
-                )
+                cells += f"<td>{number(curve.mean[k])} {bounds(curve, k)}</td><td>{number(curve.iqm[k])}</td>"
             else:
                 cells += "<td>–</td><td>–</td>"
         kind = "beyond" if k >= trained else "limit" if k == trained - 1 and trials > trained else ""

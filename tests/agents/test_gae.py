@@ -1,5 +1,6 @@
 """GAE by hand: failure, time limits, and the trace that either cuts."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from hypothesis import given
@@ -13,8 +14,11 @@ def column(*values, dtype=jnp.float32):
     return jnp.asarray(values, dtype)[:, None]
 
 
+estimate = jax.jit(advantages)
+
+
 def gae(rewards, values, last, terminated, truncated, final):
-    out = advantages(
+    out = estimate(
         column(*rewards),
         column(*values),
         jnp.asarray([last], jnp.float32),

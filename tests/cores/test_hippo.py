@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from resetta.cores.hippo import SPECTRA, diagonal, normal_legs
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from resetta.cores.scan import ENGINES, linear_scan, resolve_engine
 
 SAFE = [engine for engine in ENGINES if engine != "paper"]  # the yardstick may leak what a reset discards
@@ -167,6 +168,22 @@ def test_a_poisoned_carry_that_is_reset_at_once_leaves_all_gradients_clean(engin
 
 
 @pytest.mark.parametrize("engine", SAFE)
+def test_a_poisoned_gain_stays_before_the_reset_too(engine):
+    gain, inputs, _, carry, weights = problem("complex varying", 5, 1)
+    reset = np.zeros((5, 2), bool)
+    reset[3] = True
+    weights[:3] = 0
+    arguments = as_pair(inputs), jnp.asarray(reset), as_pair(carry), as_pair(weights)
+    clean = value_and_gradients(as_pair(gain), *arguments, engine)
+    gain[:2] = np.nan
+    dirty = value_and_gradients(as_pair(gain), *arguments, engine)
+    after = jax.tree.map(
+        lambda x: x[-2:], ((dirty[0][0], dirty[0][1], dirty[1]), (clean[0][0], clean[0][1], clean[1]))
+    )
+    jax.tree.map(np.testing.assert_array_equal, *after)
+
+
+@pytest.mark.parametrize("engine", SAFE)
 def test_chunks_and_single_steps_equal_the_whole(engine):
     gain, inputs, reset, carry, _ = (as_pair(x) for x in problem("complex fixed", 7, 5))
     reset = reset.astype(bool)
@@ -220,7 +237,8 @@ def test_a_real_gain_serves_complex_inputs():
     _, inputs, reset, carry, _ = problem("complex", 4, 6)
     gain = np.array([0.5, -0.25])
     for engine in ENGINES:
-        _, states = linear_scan(as_pair(gain), as_pair(inputs), jnp.asarray(reset), as_pair(carry), engine)
+        run = jax.jit(partial(linear_scan, engine=engine))
+        _, states = run(as_pair(gain), as_pair(inputs), jnp.asarray(reset), as_pair(carry))
         np.testing.assert_allclose(as_complex(states), oracle(gain, inputs, reset, carry), atol=1e-5)
 
 

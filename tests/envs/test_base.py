@@ -10,7 +10,13 @@ from resetta.envs.registry import env_names, make_env
 
 PLAIN = [name for name in env_names() if not name.startswith("brax_")]
 # One of each graded family: the grades differ in numbers only.
-SOME = [name for name in PLAIN if not name.endswith(("_medium", "_hard"))]
+# Compiling these takes ten seconds and more each; CI does.
+SLOW = ("minatar_asterix", "minatar_freeway", "minatar_seaquest", "minatar_space_invaders")
+SOME = [
+    pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
+    for name in PLAIN
+    if not name.endswith(("_medium", "_hard"))
+]
 
 
 def random_action(base_env: BaseEnv, key):

@@ -17,7 +17,13 @@ def test_every_gymnax_environment_is_compared():
     assert len(NAMES) == 25
 
 
-@pytest.mark.parametrize("name", NAMES)
+# Compiling these takes ten seconds and more each; CI does.
+SLOW = ("minatar_asterix", "minatar_freeway", "minatar_seaquest", "minatar_space_invaders")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in NAMES]
+)
 def test_transitions_are_gymnaxs_own(name):
     base_env = make_env(name)
     env, params = gymnax.make(IDS[type(base_env.env)])

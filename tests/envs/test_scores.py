@@ -52,7 +52,8 @@ def test_random_scores_agree_with_independent_figures(name, expected):
 @pytest.mark.parametrize("name", ["pendulum", "mountain_car", "cartpole_catch", "point_mass"])
 def test_controllers_reach_their_scores(name):
     known, fresh = score(name), measure_controller(name, 256, seed=99)
-    assert abs(fresh["mean"] - known.reference) < 5 * 2.5 * max(fresh["std_error"], 1e-3)
+    # The committed value rests on four times as many trials: half the standard error.
+    assert abs(fresh["mean"] - known.reference) < 5 * np.hypot(1, 0.5) * max(fresh["std_error"], 1e-3)
 
 
 def test_cartpoles_controller_attains_the_optimum():

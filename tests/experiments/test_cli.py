@@ -6,8 +6,8 @@ import types
 from pathlib import Path
 
 import pytest
-
 from resetta.experiments import cli
+from resetta.experiments.config import train_config
 from resetta.experiments.errors import (
     InputError,
     Interrupted,
@@ -210,9 +210,7 @@ def test_train_goes_on_with_the_run_in_its_directory(worker, capsys, tmp_path):
 
 
 def test_input_errors_leaves_the_bugs_of_others_alone():
-    with pytest.raises(InputError), input_errors():
-        from resetta.experiments.config import train_config
-
+    with pytest.raises(InputError, match="is missing"), input_errors():
         train_config({})
     with pytest.raises(ValueError, match="invalid literal") as caught, input_errors():
         int("x")
@@ -244,6 +242,8 @@ def test_a_closed_pipe_is_no_error():
 def write(folder: Path) -> None:
     (folder / "core").mkdir()
     (folder / "env").mkdir()
-    (folder / "train.yaml").write_text("defaults:\n  - core: big\n  - env: easy\n\nseed: 0  # seed\nlr: 1  # rate\n")
+    (folder / "train.yaml").write_text(
+        "defaults:\n  - core: big\n  - env: easy\n\nseed: 0  # seed\nlr: 1  # rate\n"
+    )
     (folder / "core" / "big.yaml").write_text("# Big.\nname: big\nfeatures: 512  # width of it all\n")
     (folder / "env" / "easy.yaml").write_text("# @package _global_\n# Easy.\nenv:\n  name: easy\nlr: 0.5\n")

@@ -2,7 +2,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from resetta.experiments.compose import compose, compose_each, explicit_keys, multirun
 from resetta.experiments.config import train_config
 from resetta.experiments.errors import InputError
@@ -30,8 +29,10 @@ FILES = {
     "core/big.yaml": "# Big.\nname: big\nfeatures: 512\nwindow: 9\n",
     "core/custom.yaml": "name: ${.target}\ntarget: ???\nfeatures: 64\n",
     "env/plain.yaml": "# @package _global_\nenv:\n  name: ???\n  lanes: ???\n  scale: 1.0\n",
-    "env/easy.yaml": "# @package _global_\ndefaults:\n  - plain\nenv:\n  name: easy\n  lanes: {x: {}}\nlr: 0.1\n",
-    "experiment/both.yaml": "# @package _global_\ndefaults:\n  - override /core: big\n  - override /env: cartpole\nsteps: 77\n",
+    "env/easy.yaml": "# @package _global_\ndefaults: [plain]\nenv: {name: easy, lanes: {x: {}}}\nlr: 0.1\n",
+    "experiment/both.yaml": (
+        "# @package _global_\ndefaults:\n  - override /core: big\n  - override /env: cartpole\nsteps: 77\n"
+    ),
 }
 
 
@@ -133,7 +134,9 @@ def test_explicit_keys():
 def test_multirun_runs_every_combination_in_its_own_directory(configs, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     before, done = list(sys.argv), []
-    multirun("train", ["core=big,my.code:Core", "physics.g=1,2"], lambda name, c: done.append((name, c)), configs)
+    multirun(
+        "train", ["core=big,my.code:Core", "physics.g=1,2"], lambda name, c: done.append((name, c)), configs
+    )
     assert [(c["core"]["name"], c["physics"]["g"]) for _, c in done] == [
         ("big", 1),
         ("big", 2),
@@ -150,7 +153,12 @@ def test_multirun_runs_every_combination_in_its_own_directory(configs, tmp_path,
 def test_multirun_keeps_a_run_dir_that_is_given(configs, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = []
-    multirun("train", ["core=big,small", "run_dir=out/${core.name}"], lambda _, c: done.append(c["run_dir"]), configs)
+    multirun(
+        "train",
+        ["core=big,small", "run_dir=out/${core.name}"],
+        lambda _, c: done.append(c["run_dir"]),
+        configs,
+    )
     assert done == ["out/big", "out/small"]
 
 
@@ -178,7 +186,7 @@ def test_our_own_cores_compose(core):
     assert train_config(compose("train", [f"core={core}"])).core["name"] == core
 
 
-@pytest.mark.parametrize("env", [*choices("env")][::7] + ["meta_cartpole_catch", "my.module:Env"])
+@pytest.mark.parametrize("env", [*list(choices("env"))[::7], "meta_cartpole_catch", "my.module:Env"])
 def test_our_own_environments_compose(env):
     config = train_config(compose("train", [f"env={env}"]))
     assert config.env.lanes

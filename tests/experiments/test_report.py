@@ -6,7 +6,9 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from resetta.experiments.media import write_gif, write_mp4, write_png
-from resetta.experiments.report import headline, read_metrics, read_run, write_report
+from resetta.experiments.report import write_report
+from resetta.experiments.report_words import headline
+from resetta.experiments.run_record import read_metrics, read_run
 from resetta.experiments.stats import adaptation_curve
 
 VOID = {"meta", "img", "source", "br", "hr", "link", "input", "path", "use", "rect"}

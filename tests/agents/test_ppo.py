@@ -1,0 +1,174 @@
+"""PPO's invariants for every core: ratio 1, frozen statistics, bad updates skipped, same seed same bits."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from resetta.agents import Agent, PPOConfig
+from resetta.cores import core_names, make_core
+from resetta.envs import make_meta_env
+
+OPTIONS = {"stack": {"pattern": "s5 gru attention"}, "attention": {"window": 8}}
+VECTOR_CORES = [name for name in core_names() if not make_core(name, features=8, **OPTIONS.get(name, {})).spatial]
+
+
+def make_agent(core="gru", env="cartpole_catch", num_envs=4, trials=2, projection="orthogonal", **config):
+    config = {"num_steps": 16, "epochs": 1, "minibatches": 2, "head_features": 8, **config}
+    meta = make_meta_env(
+        {env: {}}, num_envs=num_envs, trials=trials, projection=projection, permute_actions=projection != "none"
+    )
+    return Agent(PPOConfig(**config), meta, make_core(core, features=8, **OPTIONS.get(core, {})))
+
+
+def run(agent, updates, seed=0):
+    state = jax.jit(agent.init)(jax.random.key(seed))
+    update = jax.jit(agent.update)
+    rows = []
+    for _ in range(updates):
+        state, metrics = update(state)
+        rows.append(jax.device_get(metrics))
+    return state, rows
+
+
+def assert_same(a, b):
+    raw = [jax.tree.map(lambda x: jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x, t) for t in (a, b)]
+    for x, y in zip(*map(jax.tree.leaves, raw), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.parametrize("core", VECTOR_CORES)
+def test_first_minibatch_ratio_is_one(core):
+    """From the second rollout on, which begins with a carry in the middle of a meta-episode."""
+    _, rows = run(make_agent(core, num_steps=40), 3)
+    assert [row["first_ratio_error"] <= 1e-5 for row in rows] == [True] * 3
+    assert rows[-1]["bad_minibatches"] == 0
+
+
+def test_first_minibatch_ratio_is_one_with_pixels():
+    _, rows = run(make_agent("conv_s5", "minatar_breakout", 2, 1, "none", num_steps=12), 2)
+    assert max(row["first_ratio_error"] for row in rows) <= 1e-5
+
+
+def test_first_minibatch_ratio_is_one_with_continuous_actions_and_normalisation():
+    agent = make_agent("s5", "pendulum", normalize_observations=True, normalize_returns=True)
+    state, rows = run(agent, 4)
+    assert max(row["first_ratio_error"] for row in rows) <= 1e-5
+    assert state.observations.count == 4 * 16 * 4
+    assert state.returns.std > 0
+    assert all(np.isfinite(value).all() for row in rows for name, value in row.items() if name != "episode_return")
+
+
+def test_ratio_moves_when_the_memory_is_not_the_one_that_acted():
+    """The invariant can fail: a carry that is forgotten shows."""
+    agent = make_agent("gru", num_steps=40)
+    state, _ = run(agent, 2)
+    forget = jax.jit(lambda s: agent._epochs(s, jax.tree.map(jnp.zeros_like, s.carry), *parts, jax.random.key(0))[2])
+    after, rollout = jax.jit(agent._rollout)(state, jax.random.key(5))
+    parts = (rollout, jnp.ones_like(rollout.value))
+    keep = jax.jit(lambda s: agent._epochs(s, state.carry, *parts, jax.random.key(0))[2])
+    assert keep(after)["ratio_error"][0] <= 1e-5
+    assert forget(after)["ratio_error"][0] > 1e-3
+
+
+def test_same_seed_same_bits_and_another_seed_other_bits():
+    agent = make_agent()
+    (a, _), (b, _), (c, _) = run(agent, 2), run(agent, 2), run(agent, 2, seed=1)
+    assert_same(a, b)
+    with pytest.raises(AssertionError):
+        assert_same(a.params, c.params)
+
+
+def test_a_bad_update_is_skipped_and_counted():
+    agent = make_agent(epochs=2)
+    state, _ = run(agent, 1)
+    poisoned = state.replace(inputs=state.inputs.replace(observation=state.inputs.observation.at[0].set(jnp.nan)))
+    after, metrics = jax.jit(agent.update)(poisoned)
+    # the poisoned row sits in one of two minibatches of each epoch
+    assert metrics["bad_minibatches"] == 2
+    assert (after.bad_updates, after.bad_in_a_row) == (1, 1)
+    assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(after.params))
+    everywhere = state.replace(inputs=state.inputs.replace(observation=state.inputs.observation * jnp.nan))
+    after, metrics = jax.jit(agent.update)(everywhere)
+    assert metrics["bad_minibatches"] == 4
+    assert_same((after.params, after.opt_state), (state.params, state.opt_state))
+
+
+def test_the_value_of_a_truncated_state_comes_from_its_final_observation():
+    """By hand: the extra core step from the carry after the last input, with that step's action and reward."""
+    agent = make_agent("gru", "pendulum", num_envs=2, trials=1, projection="none", num_steps=201)
+    state, _ = run(agent, 0)
+    state = state.replace(params=jax.tree.map(lambda leaf: leaf + 0.1, state.params))
+    after, rollout = jax.jit(agent._rollout)(state, jax.random.key(1))
+    assert rollout.truncated[199].all(), "pendulum's time limit is 200"
+    assert int(rollout.truncated.sum()) == 2
+    upto = jax.tree.map(lambda leaf: leaf[:200], rollout.inputs)
+    carry, _, _ = agent.apply(state.params, state.observations, state.carry, upto)
+    space_state, env_action = None, jnp.tanh(rollout.action[199])
+    del space_state
+    final = upto.replace()
+    # replay the environment's last step by hand
+    env_state = state.env_state
+    key = jax.random.split(jax.random.key(1), 201)
+    outcome = None
+    step = jax.jit(agent.env.step)
+    for t in range(200):
+        _, key_env = jax.random.split(key[t])
+        env_state, _, outcome = step(key_env, env_state, agent.policy.to_env(rollout.action[t]))
+    assert outcome is not None
+    final = jax.tree.map(lambda leaf: leaf[None], outcome.final)
+    np.testing.assert_allclose(final.action[0], env_action, rtol=1e-5)
+    assert not final.reset.any()
+    assert not final.episode_start.any()
+    _, _, value = agent.apply(state.params, state.observations, carry, final)
+    np.testing.assert_allclose(rollout.final_value[199], value[0], rtol=1e-4, atol=1e-5)
+
+
+def test_advantages_across_trials_see_only_the_meta_episodes_end():
+    plain, across = make_agent(num_steps=64), make_agent(num_steps=64, gae_across_trials=True)
+    state = jax.jit(plain.init)(jax.random.key(0))
+    (_, a), (_, b) = (jax.jit(agent._rollout)(state, jax.random.key(1)) for agent in (plain, across))
+    ends = np.asarray(a.terminated | a.truncated)
+    meta_ends = np.asarray(b.terminated | b.truncated)
+    np.testing.assert_array_equal(a.trial_end, ends)
+    assert 0 < meta_ends.sum() < ends.sum()
+    np.testing.assert_array_equal(meta_ends[:-1], np.asarray(b.inputs.reset)[1:])
+
+
+def test_seeds_do_not_meet():
+    """Agents trained side by side are those trained alone, up to the order of floating-point sums."""
+    agent = make_agent()
+    keys = jax.vmap(jax.random.key)(jnp.arange(3))
+    together = jax.jit(jax.vmap(lambda key: agent.update(agent.init(key))[0].params))(keys)
+    alone = jax.jit(lambda key: agent.update(agent.init(key))[0].params)(jax.random.key(2))
+    for x, y in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
+        np.testing.assert_allclose(x[2], y, atol=2e-5)
+
+
+def test_learning_rate_schedule():
+    agent = make_agent(lr=1e-2, lr_final=1e-3, updates=10, epochs=2)
+    steps = 10 * 2 * 2
+    got = [float(agent._schedule(jnp.asarray(n))) for n in (0, steps // 2, steps, 2 * steps)]
+    np.testing.assert_allclose(got, [1e-2, 5.5e-3, 1e-3, 1e-3], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"minibatches": 3}, "use 3 or 6"),
+        ({"epochs": 0}, "epochs=0"),
+        ({"gamma": 1.5}, "gamma=1.5"),
+        ({"lr": 0.0}, "lr=0.0"),
+        ({"encoder": "conv"}, "choose from dense, mlp, bilinear"),
+        ({"core": "conv_s5"}, "spatial and needs pixels"),
+    ],
+)
+def test_mistakes_get_a_sentence(options, message):
+    with pytest.raises(ValueError, match=message):
+        make_agent(**options)
+
+
+def test_config_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        PPOConfig().lr = 1.0  # type: ignore[misc]

@@ -1,0 +1,14 @@
+"""What every test runs under; set before anything imports jax."""
+
+import os
+
+# The suite is written for a CPU and exact matrix products; set JAX_PLATFORMS yourself to try another device.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+from hypothesis import settings
+
+# The same examples on every run, and no deadline: an example's first run compiles.
+settings.register_profile("resetta", derandomize=True, deadline=None, database=None, max_examples=20)
+settings.load_profile("resetta")
