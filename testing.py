@@ -245,6 +245,8 @@ def _form(bench: _Bench) -> list[str]:
             )
         if jnp.issubdtype(a.dtype, jnp.inexact) and a.dtype not in (jnp.float32, jnp.complex64):
             found.append(f"{name} has dtype {a.dtype}; memory is kept in float32")
+    if found:
+        return found
     form = jax.eval_shape(lambda c: c, carry)
     params = jax.eval_shape(lambda: core.init(jax.random.key(0), carry, bench.x, bench.never))
     for dtype in (jnp.float32, jnp.bfloat16):
@@ -442,15 +444,16 @@ def _engines(bench: _Bench) -> list[str]:
     from .cores.scan import ENGINES
 
     found, length = [], 7  # an odd length, and few levels of an associative scan to compile
+    params, warm, weight = bench.params, bench.warm, bench.weight[:length]
 
     def outcome(core: Core) -> tuple[np.ndarray, list[np.ndarray]]:
         def loss(params: Any, x: Array) -> tuple[Array, Array]:
             apply: Callable[..., Any] = core.apply
-            y = apply(params, bench.warm, x, bench.reset[:length])[1]
-            return (y * bench.weight[:length]).sum(), y
+            y = apply(params, warm, x, bench.reset[:length])[1]
+            return (y * weight).sum(), y
 
         (_, y), gradients = _jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(
-            bench.params, bench.x[:length]
+            params, bench.x[:length]
         )
         return np.asarray(y), [np.asarray(g) for g in jax.tree.leaves(gradients)]
 

@@ -48,7 +48,7 @@ class Categorical:
 
     def sample(self, key: Array, params: Array) -> Array:
         """See `Policy`."""
-        return distrax.Categorical(logits=params).sample(seed=key)
+        return jnp.asarray(distrax.Categorical(logits=params).sample(seed=key))
 
     def mode(self, params: Array) -> Array:
         """See `Policy`."""
@@ -56,11 +56,11 @@ class Categorical:
 
     def log_prob(self, params: Array, raw: Array) -> Float[Array, "..."]:
         """See `Policy`."""
-        return distrax.Categorical(logits=params).log_prob(raw)
+        return jnp.asarray(distrax.Categorical(logits=params).log_prob(raw))
 
     def entropy(self, params: Array) -> Float[Array, "..."]:
         """See `Policy`."""
-        return distrax.Categorical(logits=params).entropy()
+        return jnp.asarray(distrax.Categorical(logits=params).entropy())
 
     def to_env(self, raw: Array) -> Array:
         """See `Policy`."""
@@ -82,11 +82,13 @@ class SquashedGaussian:
 
     def _gaussian(self, params: Array) -> distrax.MultivariateNormalDiag:
         mean, log_std = jnp.split(params, 2, axis=-1)
-        return distrax.MultivariateNormalDiag(mean, jnp.exp(jnp.clip(log_std, self.min_log_std, self.max_log_std)))
+        return distrax.MultivariateNormalDiag(
+            mean, jnp.exp(jnp.clip(log_std, self.min_log_std, self.max_log_std))
+        )
 
     def sample(self, key: Array, params: Array) -> Array:
         """See `Policy`."""
-        return self._gaussian(params).sample(seed=key)
+        return jnp.asarray(self._gaussian(params).sample(seed=key))
 
     def mode(self, params: Array) -> Array:
         """See `Policy`."""
@@ -95,11 +97,11 @@ class SquashedGaussian:
     def log_prob(self, params: Array, raw: Array) -> Float[Array, "..."]:
         """See `Policy`."""
         squash = distrax.Tanh().forward_log_det_jacobian(raw).sum(-1)
-        return self._gaussian(params).log_prob(raw) - squash
+        return jnp.asarray(self._gaussian(params).log_prob(raw) - squash)
 
     def entropy(self, params: Array) -> Float[Array, "..."]:
         """See `Policy`."""
-        return self._gaussian(params).entropy()
+        return jnp.asarray(self._gaussian(params).entropy())
 
     def to_env(self, raw: Array) -> Array:
         """See `Policy`."""

@@ -66,8 +66,7 @@ def _play(env: MetaEnv, act: Any, carry: Any, key: Array, task_ids: Array, retur
     return returns
 
 
-@struct.dataclass
-class Recording:
+class Recording(struct.PyTreeNode):
     """What happened, step by step, leaves `[T, B, ...]`; the state is the one the agent saw."""
 
     base_states: tuple[Any, ...]  # one entry a lane

@@ -56,11 +56,13 @@ class ActorCritic(nn.Module):
     def initial_carry(self, batch: int, observation_shape: tuple[int, ...]) -> Carry:
         """The core's empty memory; `observation_shape` gives a spatial core its (H, W)."""
         if self.core.spatial:
-            return self.core.initial_carry(batch, observation_shape[:2])
+            return self.core.initial_carry(batch, (observation_shape[0], observation_shape[1]))
         return self.core.initial_carry(batch)
 
     @nn.compact
-    def __call__(self, carry: Carry, inputs: Input) -> tuple[Carry, Float[Array, "T B P"], Float[Array, "T B"]]:
+    def __call__(
+        self, carry: Carry, inputs: Input
+    ) -> tuple[Carry, Float[Array, "T B P"], Float[Array, "T B"]]:
         """Inputs with axes `[T, B, ...]` to (carry, policy parameters `[T, B, P]`, values `[T, B]`)."""
         x = Encoder(self.core.features, self.encoder, self.core.spatial)(inputs)
         carry, y = self.core(carry, x, inputs.reset)

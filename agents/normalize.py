@@ -5,8 +5,7 @@ from flax import struct
 from jaxtyping import Array, Float
 
 
-@struct.dataclass
-class Statistics:
+class Statistics(struct.PyTreeNode):
     """Mean and spread of everything seen so far, per entry."""
 
     mean: Float[Array, "*D"]

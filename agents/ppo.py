@@ -62,8 +62,7 @@ class PPOConfig:
             raise ValueError(f"network.head_features={self.head_features} must not be negative")
 
 
-@struct.dataclass
-class AgentState:
+class AgentState(struct.PyTreeNode):
     """Everything that training needs to go on: what a checkpoint holds.
 
     `inputs` and `carry` are those of the next step; `discounted` is the running discounted return of each
@@ -84,8 +83,7 @@ class AgentState:
     bad_in_a_row: Int[Array, ""]
 
 
-@struct.dataclass
-class Rollout:
+class Rollout(struct.PyTreeNode):
     """What one rollout leaves for the update; leaves `[T, B, ...]`."""
 
     inputs: Input
@@ -112,8 +110,9 @@ class Agent:
             )
         if core.spatial and len(env.observation_shape) != 3:
             raise ValueError(
-                f"the core {type(core).__name__} is spatial and needs pixels, but {env.lanes[0].family.base.name} "
-                f"observes {env.observation_shape}; use a vector core such as core=s5"
+                f"the core {type(core).__name__} is spatial and needs pixels, but "
+                f"{env.lanes[0].family.base.name} observes {env.observation_shape}; "
+                "use a vector core such as core=s5"
             )
         self.config, self.env = config, env
         self.policy: Policy = make_policy(env.action)
@@ -122,7 +121,7 @@ class Agent:
             optax.clip_by_global_norm(config.max_grad_norm), optax.adam(self._schedule, eps=1e-5)
         )
 
-    def _schedule(self, count: Array) -> Array:
+    def _schedule(self, count: Any) -> Array:
         config = self.config
         final = config.lr if config.lr_final is None else config.lr_final
         steps = config.updates * config.epochs * config.minibatches
@@ -160,7 +159,8 @@ class Agent:
         """Carry, policy parameters and values for inputs `[T, B, ...]`."""
         if self.config.normalize_observations:
             inputs = inputs.replace(observation=normalize(observations, inputs.observation))
-        return self.network.apply(params, carry, inputs)
+        out: Any = self.network.apply(params, carry, inputs)
+        return out
 
     def act(
         self, params: Any, observations: Statistics, carry: Carry, inputs: Input, key: Array, greedy: bool
@@ -176,9 +176,7 @@ class Agent:
         state = state.replace(key=key)
         first_carry = state.carry
         state, rollout = self._rollout(state, key_rollout)
-        _, _, last_value = self.apply(
-            state.params, state.observations, state.carry, _one_step(state.inputs)
-        )
+        _, _, last_value = self.apply(state.params, state.observations, state.carry, _one_step(state.inputs))
         rewards, returns, discounted = self._scale_rewards(state, rollout)
         advantage = advantages(
             rewards,
@@ -206,7 +204,9 @@ class Agent:
         finished = rollout.trial_end.sum()
         metrics = {name: value.mean() for name, value in losses.items() if name != "ratio_error"}
         metrics |= {
-            "episode_return": jnp.where(finished > 0, _masked_mean(rollout.trial_return, rollout.trial_end), jnp.nan),
+            "episode_return": jnp.where(
+                finished > 0, _masked_mean(rollout.trial_return, rollout.trial_end), jnp.nan
+            ),
             "trials_finished": finished,
             "first_ratio_error": losses["ratio_error"][0],
             "explained_variance": _explained_variance(rollout.value, rollout.value + advantage),

@@ -27,7 +27,9 @@ def core_names() -> list[str]:
 def core_options(name: str) -> dict[str, Any]:
     """The options of a core and their defaults (`dataclasses.MISSING` where one must be given)."""
     return {
-        field.name: field.default for field in dataclasses.fields(_load(name)) if field.name not in ("parent", "name")
+        field.name: field.default
+        for field in dataclasses.fields(_load(name))
+        if field.name not in ("parent", "name")
     }
 
 
@@ -41,7 +43,8 @@ def make_core(name: str, **options: Any) -> Core:
     for option in options:
         if option not in valid:
             raise ValueError(
-                f"core {name!r} has no option {option!r}{_nearest(option, valid)}; its options are {', '.join(valid)}"
+                f"core {name!r} has no option {option!r}{_nearest(option, valid)}; "
+                f"its options are {', '.join(valid)}"
             )
     missing = [o for o, default in valid.items() if default is dataclasses.MISSING and o not in options]
     if missing:
@@ -58,7 +61,8 @@ def _load(name: str) -> type[Core]:
             raise ValueError(f"core {name!r} cannot be loaded: {error}") from error
     if name not in _CORES:
         raise ValueError(
-            f"unknown core {name!r}{_nearest(name, _CORES)}; choose from {', '.join(_CORES)}, or give module:Name"
+            f"unknown core {name!r}{_nearest(name, _CORES)}; choose from {', '.join(_CORES)}, "
+            "or give module:Name"
         )
     module, _, attribute = _CORES[name].partition(":")
     return getattr(importlib.import_module(module, __package__), attribute)

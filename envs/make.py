@@ -84,7 +84,8 @@ def _observation_width(bases: list[BaseEnv], projection: str, width: int | None)
         return widest
     if width < 1 or (projection == "none" and width < widest):
         raise ValueError(
-            f"observation_width={width} is too narrow for observations of width {widest}; use {widest} or more"
+            f"observation_width={width} is too narrow for observations of width {widest}; "
+            f"use {widest} or more"
         )
     return width
 

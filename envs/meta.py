@@ -21,8 +21,7 @@ from .base import Continuous, Discrete
 from .tasks import Task, TaskFamily, evaluation_ids
 
 
-@struct.dataclass
-class Input:
+class Input(struct.PyTreeNode):
     """What the agent sees at one step. Leading axes are the batch's.
 
     `action` is the previous action (one-hot, or the vector taken) and `reward` the previous reward (scaled);
@@ -36,8 +35,7 @@ class Input:
     reset: Bool[Array, " B"]
 
 
-@struct.dataclass
-class Outcome:
+class Outcome(struct.PyTreeNode):
     """What a step led to.
 
     `reward` is scaled for the learner. `terminated`: the trial failed or ended by its own rules, or it was
@@ -56,8 +54,7 @@ class Outcome:
     raw_reward: Float[Array, " B"]
 
 
-@struct.dataclass
-class LaneState:
+class LaneState(struct.PyTreeNode):
     """The state of one lane's environments, batched."""
 
     base: Any
@@ -162,9 +159,7 @@ class MetaEnv:
         new_states, inputs, outcomes, start = [], [], [], 0
         for i, (lane, state) in enumerate(zip(self.lanes, states, strict=True)):
             stop = start + lane.count
-            state, inp, outcome = self._step_lane(
-                lane, jax.random.fold_in(key, i), state, action[start:stop]
-            )
+            state, inp, outcome = self._step_lane(lane, jax.random.fold_in(key, i), state, action[start:stop])
             new_states.append(state)
             inputs.append(inp)
             outcomes.append(outcome)
@@ -214,7 +209,12 @@ class MetaEnv:
 
         task = jax.lax.cond(meta_end.any(), new_tasks, lambda task: task, state.task)
         observation, base = jax.lax.cond(
-            trial_end.any(), new_trials, lambda observation, base, _: (observation, base), observation, base, task
+            trial_end.any(),
+            new_trials,
+            lambda observation, base, _: (observation, base),
+            observation,
+            base,
+            task,
         )
         next_input = Input(
             jax.vmap(self._observe)(task, observation),
@@ -229,9 +229,7 @@ class MetaEnv:
             jnp.where(meta_end, 0, state.trial + trial_end),
             jnp.where(trial_end, 0.0, trial_return),
         )
-        outcome = Outcome(
-            reward, terminated, truncated, final, trial_end, trial_return, state.trial, raw
-        )
+        outcome = Outcome(reward, terminated, truncated, final, trial_end, trial_return, state.trial, raw)
         return next_state, next_input, outcome
 
     def _sample_ids(self, lane: Lane, key: Array) -> Int[Array, " N"]:
@@ -241,9 +239,7 @@ class MetaEnv:
     def _observe(self, task: Task, observation: Array) -> Array:
         if task.observation_matrix is not None:
             return task.observation_matrix @ observation
-        missing = [
-            (0, w - d) for w, d in zip(self.observation_shape, observation.shape, strict=True)
-        ]
+        missing = [(0, w - d) for w, d in zip(self.observation_shape, observation.shape, strict=True)]
         return jnp.pad(observation, missing)
 
     def _act(self, family: TaskFamily, task: Task, action: Array) -> Array:
@@ -253,13 +249,11 @@ class MetaEnv:
             return task.action_table[action]
         action = jnp.clip(action, -1.0, 1.0)
         action = action[: space.size] if task.action_matrix is None else task.action_matrix @ action
-        low, high = np.asarray(space.low, np.float32), np.asarray(space.high, np.float32)
+        low, high = jnp.asarray(space.low), jnp.asarray(space.high)
         return low + (high - low) * (jnp.clip(action, -1.0, 1.0) + 1.0) / 2.0
 
 
-def make_lanes(
-    families: Sequence[TaskFamily], num_envs: int, reward_scale: float = 1.0
-) -> tuple[Lane, ...]:
+def make_lanes(families: Sequence[TaskFamily], num_envs: int, reward_scale: float = 1.0) -> tuple[Lane, ...]:
     """Equal contiguous shares of `num_envs`; raises `ValueError` where they don't divide."""
     if num_envs % len(families):
         n = len(families)

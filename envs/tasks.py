@@ -24,9 +24,8 @@ _RANGE = 2**28  # ids per split of an endless family
 _SHARES = {"train": 0.7, "validation": 0.1, "held_out": 0.2}  # of a finite family
 
 
-@struct.dataclass
-class Task:
-    """The content of one task. `observation_matrix [W, D]`, `action_matrix [A_env, A]`, `action_table [N]`."""
+class Task(struct.PyTreeNode):
+    """The content of one task, derived from its id."""
 
     id: Int[Array, ""]
     params: Any
@@ -110,12 +109,16 @@ class TaskFamily:
         action = self.base.action
         observation_matrix = action_matrix = action_table = None
         if projected:
-            observation_matrix = random_orthonormal(key_o, self.observation_width, self.base.observation_shape[0])
+            observation_matrix = random_orthonormal(
+                key_o, self.observation_width, self.base.observation_shape[0]
+            )
         if isinstance(action, Discrete):
             own = jnp.arange(action.size, dtype=jnp.int32)
             if self.permute_actions:
                 own = nth_permutation(permutation_index, action.size)
-            action_table = own[np.arange(self.action_width) % action.size]  # surplus actions repeat valid ones
+            action_table = own[
+                np.arange(self.action_width) % action.size
+            ]  # surplus actions repeat valid ones
         elif self.projection != "none":
             action_matrix = random_orthonormal(key_a, action.size, self.action_width)
             # orthonormal rows, unscaled: unit-variance actions stay unit-variance
@@ -129,7 +132,8 @@ class TaskFamily:
         )
 
     def _params(self, task_id: Array, index: Array, key: Array, key_physics: Array) -> Any:
-        env, params = self.base.env, self.base.params
+        env: Any = self.base.env
+        params = self.base.params
         if hasattr(env, "indexed_task_params"):
             params = env.indexed_task_params(index, params)
         if hasattr(env, "task_params"):

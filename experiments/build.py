@@ -17,9 +17,10 @@ def ppo_config(config: TrainConfig) -> PPOConfig:
     shared = {
         name: getattr(config, name)
         for name in (
-            "num_steps epochs minibatches updates lr lr_final gamma gae_lambda gae_across_trials clip entropy "
-            "value_coef max_grad_norm normalize_observations normalize_returns"
-        ).split()
+            *("num_steps", "epochs", "minibatches", "updates", "lr", "lr_final", "gamma", "gae_lambda"),
+            *("gae_across_trials", "clip", "entropy", "value_coef", "max_grad_norm"),
+            *("normalize_observations", "normalize_returns"),
+        )
     }
     return PPOConfig(**shared, encoder=config.network.encoder, head_features=config.network.head_features)
 

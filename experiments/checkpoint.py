@@ -57,8 +57,9 @@ class Checkpoints:
         for path, (have, want) in _pairs(state, abstract):
             if have.shape != want.shape or have.dtype != want.dtype:
                 raise ValueError(
-                    f"the checkpoint {self.directory / str(update)} belongs to another agent: {path} is "
-                    f"{have.dtype}{list(have.shape)}, not {want.dtype}{list(want.shape)}; choose another run_dir"
+                    f"the checkpoint {self.directory / str(update)} belongs to another agent: "
+                    f"{path} is {have.dtype}{list(have.shape)}, not {want.dtype}{list(want.shape)}; "
+                    "choose another run_dir"
                 )
         return state
 

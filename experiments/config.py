@@ -1,4 +1,4 @@
-"""The composed configuration as frozen dataclasses that reject unknown keys, checked before anything is traced."""
+"""The composed configuration as frozen dataclasses: unknown keys are rejected, before anything is traced."""
 
 import dataclasses
 import math
@@ -164,7 +164,7 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
         if kind is int and isinstance(value, bool):
             continue
         if isinstance(kind, type) and isinstance(value, kind):
-            return dict(value) if kind is dict else value
+            return {**value} if isinstance(value, Mapping) else value
     wanted = " or ".join(
         {
             int: "a whole number",

@@ -23,7 +23,6 @@ from .restore import restore_run
 from .run_dir import RunDir, write_json, write_npz
 from .stats import adaptation_curve, improvement
 
-
 Phase = Callable[[str], AbstractContextManager[Any]]
 
 
@@ -57,7 +56,9 @@ def _read_baselines(runs: Mapping[str, str]) -> dict[str, np.ndarray]:
     for label, path in runs.items():
         other = RunDir.read(path)
         if not other.eval_npz.exists():
-            raise InputError(f"baselines.{label}={path} is not evaluated yet; run resetta evaluate run_dir={path}")
+            raise InputError(
+                f"baselines.{label}={path} is not evaluated yet; run resetta evaluate run_dir={path}"
+            )
         with np.load(other.eval_npz, allow_pickle=False) as stored:
             found[label] = stored["held_out_returns"]
     return found
@@ -148,7 +149,9 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         cells = []
         for name in names:
             part = summary["splits"][name]
-            cells.append(f"{part['mean'][k]:.3f} [{part['mean_low'][k]:.3f}, {part['mean_high'][k]:.3f}]".ljust(26))
+            cells.append(
+                f"{part['mean'][k]:.3f} [{part['mean_low'][k]:.3f}, {part['mean_high'][k]:.3f}]".ljust(26)
+            )
         mark = " " if k < trained else "+"
         lines.append(f"{k + 1:4}{mark}  {''.join(cells)}{summary['splits'][names[-1]]['random'][k]:.3f}")
     if summary["trials"] > trained:

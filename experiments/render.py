@@ -1,4 +1,4 @@
-"""resetta render: the first trial beside the last trial of the same task, and what the memory does meanwhile."""
+"""resetta render: the first trial beside the last of the same task, and what the memory does meanwhile."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,7 +31,9 @@ def run(raw: Mapping[str, Any]) -> None:
     """Film the agent of a run directory and renew its report."""
     run_dir, config, agent, state = restore_run(raw)
     with input_errors():
-        options = {name: raw[name] for name in ("split", "task", "tasks", "trials", "show", "seed", "size", "fps")}
+        options = {
+            name: raw[name] for name in ("split", "task", "tasks", "trials", "show", "seed", "size", "fps")
+        }
         if raw["greedy"] is not None:
             options["greedy"] = raw["greedy"]
         with phase("playing and drawing"):
@@ -116,7 +118,9 @@ def _check(
     if task < 0 or tasks < 1 or trials < 1:
         raise InputError(f"task={task}, tasks={tasks} and trials={trials} must be at least 0, 1 and 1")
     if not 0 <= seed < config.seeds:
-        raise InputError(f"seed={seed} is not one of the run's {config.seeds} agents; use 0 to {config.seeds - 1}")
+        raise InputError(
+            f"seed={seed} is not one of the run's {config.seeds} agents; use 0 to {config.seeds - 1}"
+        )
     if not 32 <= size <= 2048:
         raise InputError(f"size={size} must lie between 32 and 2048 pixels")
     if not 1 <= fps <= 120:
@@ -141,7 +145,7 @@ def _trials(
     for number in range(trials):
         steps = np.flatnonzero(recording.trial[:end, row] == number)
         frames, rewards, last_action, last_reward = [], [], None, None
-        for t in steps:
+        for t in steps.tolist():
             params = at(recording.task_params[lane], t)
             state = at(recording.base_states[lane], t)
             frames.append(
@@ -170,10 +174,10 @@ def _stacked(films: list[np.ndarray]) -> np.ndarray:
 
 
 def _memory(run_dir: RunDir, recording: Recording) -> list[Path]:
-    norms = recording.carry_norm[:, 0]
+    norms = np.asarray(recording.carry_norm)[:, 0]
     if not norms.any():
         return []  # no memory to show
-    starts, resets = recording.episode_start[:, 0], recording.reset[:, 0]
+    starts, resets = np.asarray(recording.episode_start)[:, 0], np.asarray(recording.reset)[:, 0]
     # up to a little beyond the first meta-episode, so that the next reset is in the picture
     again = np.flatnonzero(resets[1:])
     end = min(len(norms), int(again[0] * 1.5) + 2) if len(again) else len(norms)

@@ -1,4 +1,4 @@
-"""resetta train: jitted updates inside a Python loop; logging, checkpoints and interruption live between them."""
+"""resetta train: jitted updates in a Python loop; logging, checkpoints and interruption live between them."""
 
 import contextlib
 import json
@@ -124,7 +124,9 @@ def _finish(
     print(f"report: {report}")
 
 
-def _over_seeds(agent: Agent, seeds: int) -> Callable[[AgentState], tuple[AgentState, Mapping[str, jax.Array]]]:
+def _over_seeds(
+    agent: Agent, seeds: int
+) -> Callable[[AgentState], tuple[AgentState, Mapping[str, jax.Array]]]:
     """`agent.update` over a leading seed axis.
 
     One seed is not vmapped: under `vmap` both branches of a `cond` run, and resets would be paid for at
@@ -140,7 +142,9 @@ def _over_seeds(agent: Agent, seeds: int) -> Callable[[AgentState], tuple[AgentS
     return alone
 
 
-def _row(number: int, metrics: Mapping[str, jax.Array], config: TrainConfig, seconds: float) -> dict[str, Any]:
+def _row(
+    number: int, metrics: Mapping[str, jax.Array], config: TrainConfig, seconds: float
+) -> dict[str, Any]:
     """A line of metrics.jsonl: a list over seeds for every metric; null where nothing finished."""
     host = jax.device_get(dict(metrics))
     row: dict[str, Any] = {name: np.asarray(value).tolist() for name, value in host.items()}
@@ -158,11 +162,13 @@ def _row(number: int, metrics: Mapping[str, jax.Array], config: TrainConfig, sec
 def _failure(row: Mapping[str, Any], config: TrainConfig, checkpoints: Checkpoints) -> str:
     worst = int(np.argmax(row["bad_in_a_row"]))
     newest = checkpoints.latest()
-    kept = "no checkpoint was written yet" if newest is None else f"the last good checkpoint is update {newest}"
+    kept = (
+        "no checkpoint was written yet" if newest is None else f"the last good checkpoint is update {newest}"
+    )
     return (
-        f"the loss or its gradient was not finite in {config.max_bad_updates} updates in a row (up to update "
-        f"{row['update']}, seed {config.seed + worst}), and each of those updates was skipped; {kept} "
-        f"in {checkpoints.directory}; try a lower lr (now {config.lr}) or precision=highest in another run_dir"
+        f"the loss or its gradient was not finite in {config.max_bad_updates} updates in a row "
+        f"(up to update {row['update']}, seed {config.seed + worst}), and each of them was skipped; {kept} "
+        f"in {checkpoints.directory}; try a lower lr (now {config.lr}) in another run_dir"
     )
 
 
@@ -181,4 +187,3 @@ def _evaluated(run_dir: RunDir, state: AgentState) -> bool:
         return summary["update"] == int(np.asarray(state.update).max()) and run_dir.eval_npz.exists()
     except (OSError, ValueError, KeyError, TypeError):
         return False
-

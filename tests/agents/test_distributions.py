@@ -3,9 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import stats
+
 from resetta.agents.distributions import make_policy, uniform_action
 from resetta.envs import Continuous, Discrete
-from scipy import stats
 
 BOX = Continuous(2, (-1.0, -1.0), (1.0, 1.0))
 

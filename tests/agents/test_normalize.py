@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+
 from resetta.agents.normalize import add, no_statistics, normalize
 
 

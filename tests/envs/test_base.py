@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from resetta.envs.base import BaseEnv, Continuous, Discrete
 from resetta.envs.physics import consistent_params
 from resetta.envs.registry import env_names, make_env

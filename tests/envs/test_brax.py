@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from resetta.envs.base import Continuous
 from resetta.envs.registry import make_env
 

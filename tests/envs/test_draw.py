@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import struct
+
 from resetta.envs.base import BaseEnv
 from resetta.envs.bernoulli_bandit import BernoulliBandit
 from resetta.envs.cartpole_catch import CartPoleCatch

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnax.environments import spaces
+
 from resetta.envs.registry import env_names, make_env
 
 IDS = {type(gymnax.make(name)[0]): name for name in gymnax.registered_envs if "MNIST" not in name}

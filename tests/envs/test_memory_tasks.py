@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from resetta.envs.controllers import controller
 from resetta.envs.registry import make_env
 from resetta.envs.scores import score, trial_returns

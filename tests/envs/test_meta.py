@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax import struct
 from gymnax.environments import environment, spaces
+
 from resetta.envs import BaseEnv, MetaEnv, TaskFamily, make_meta_env
 from resetta.envs.meta import make_lanes
 

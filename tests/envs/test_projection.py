@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from resetta.envs.projection import nth_permutation, permutation_count, random_orthonormal
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import gymnax
 import jax.numpy as jnp
 import pytest
+
 from resetta.envs.base import BaseEnv
 from resetta.envs.registry import env_names, make_env
 

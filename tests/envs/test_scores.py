@@ -5,6 +5,7 @@ from importlib.resources import files
 
 import numpy as np
 import pytest
+
 from resetta.envs.registry import env_names
 from resetta.envs.scores import (
     frozen_lake_optimum,

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from resetta.envs import SPLITS, TaskFamily, make_env
 from resetta.envs.tasks import evaluation_ids
 

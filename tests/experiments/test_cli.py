@@ -6,6 +6,7 @@ import types
 from pathlib import Path
 
 import pytest
+
 from resetta.experiments import cli
 from resetta.experiments.config import train_config
 from resetta.experiments.errors import (

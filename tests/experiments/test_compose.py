@@ -2,6 +2,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from resetta.experiments.compose import compose, compose_each, explicit_keys, multirun
 from resetta.experiments.config import train_config
 from resetta.experiments.errors import InputError

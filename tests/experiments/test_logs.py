@@ -3,11 +3,12 @@ import sys
 import types
 
 import pytest
+from rich.console import Console
+
 from resetta.experiments import logs as logs_module
 from resetta.experiments.errors import InputError
 from resetta.experiments.logs import Logs, check_loggers, phase
 from resetta.experiments.run_dir import RunDir
-from rich.console import Console
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
+
 from resetta.experiments.media import atomic, side_by_side, write_gif, write_mp4, write_png
 
 

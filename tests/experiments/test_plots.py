@@ -5,6 +5,7 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 from PIL import Image
+
 from resetta.experiments.plots import adaptation_curve, carry_norm, learning_curve, save_png, to_svg
 from resetta.experiments.stats import adaptation_curve as statistics
 

@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+
 from resetta.experiments.media import write_gif, write_mp4, write_png
 from resetta.experiments.report import write_report
 from resetta.experiments.report_words import headline

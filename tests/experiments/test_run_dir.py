@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from resetta.experiments.errors import InputError
 from resetta.experiments.run_dir import (
     RunDir,

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import scipy.stats
+
 from resetta.experiments.stats import (
     adaptation_curve,
     improvement,

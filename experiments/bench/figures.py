@@ -1,0 +1,75 @@
+"""Figures that several cores share, in the style of `experiments.plots`."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..plots import COLORS, INK, _figure, _styled, _thousands
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Point = tuple[float, float, float, float]
+"""Where on the x axis, median, low, high."""
+
+
+@_styled
+def against(
+    lines: Mapping[str, Sequence[Point]],
+    title: str,
+    xlabel: str,
+    ylabel: str,
+    logarithmic: bool = False,
+    from_zero: bool = False,
+) -> "Figure":
+    """A line per label, with bars from the lowest to the highest measurement; the x axis doubles."""
+    from matplotlib.ticker import FixedLocator, NullLocator
+
+    figure, axes = _figure(title)
+    for k, (label, points) in enumerate(lines.items()):
+        x, median, low, high = np.array(points, float).T
+        bars = np.abs(np.stack([median - low, high - median]))
+        style: Any = {"color": COLORS[k % len(COLORS)], "marker": "os^Dv"[k % 5], "markersize": 4.5}
+        axes.errorbar(x, median, yerr=bars if bars.any() else None, linewidth=2, capsize=2.5, label=label, **style)
+    ticks = sorted({point[0] for points in lines.values() for point in points})
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(_thousands if max(ticks) >= 1e4 else _whole)
+    if logarithmic:
+        axes.set_yscale("log")
+    if from_zero:
+        axes.set_ylim(bottom=0)
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    axes.legend(loc="best")
+    return figure
+
+
+@_styled
+def learning_curves(
+    curves: Mapping[str, tuple[np.ndarray, np.ndarray]], thresholds: Sequence[float], title: str
+) -> "Figure":
+    """Return against environment steps of several cores: a thin line per seed, a thick one for their median.
+
+    A curve is (steps [N], returns [N, seed]) with NaN where nothing is known yet.
+    """
+    figure, axes = _figure(title)
+    for k, (label, (steps, returns)) in enumerate(curves.items()):
+        color = COLORS[k % len(COLORS)]
+        if returns.shape[1] > 1:
+            axes.plot(steps, returns, color=color, alpha=0.45, linewidth=0.9)
+        axes.plot(steps, np.median(returns, axis=1), color=color, linewidth=2.2, label=label)
+    for threshold in thresholds:
+        axes.axhline(threshold, color=INK, linewidth=0.7, linestyle=":")
+    axes.set_xlabel("environment steps (per seed)")
+    axes.set_ylabel("return of a trial")
+    axes.xaxis.set_major_formatter(_thousands)
+    axes.margins(x=0.01)
+    axes.legend(loc="best")
+    return figure
+
+
+def _whole(value: float, _: Any) -> str:
+    return f"{value:g}"

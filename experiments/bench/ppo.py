@@ -1,0 +1,122 @@
+"""resetta bench ppo: environment steps per CPU-second, per second, compile time and parameters."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+from rich.console import Console
+
+from ..build import build_agent, seed_keys, settings
+from ..errors import input_errors
+from ..logs import phase
+from .cases import Case, Settings, read_cases
+from .results import Table, record, save, short, spread, spread_text
+from .timing import Clock, Compiled, compile_update, now, prepare
+
+_DROPPED = 2  # first updates, which also warm caches and allocators
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PPOSettings(Settings):
+    """configs/bench/ppo.yaml says what each key means."""
+
+    blocks: int
+    block_updates: int
+
+    def __post_init__(self) -> None:
+        for name in ("blocks", "block_updates"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+
+
+class _Player:
+    """A compiled update with the state it goes on from."""
+
+    def __init__(self, case: Case):
+        with input_errors():
+            self.agent = build_agent(case.train)
+        self.case = case
+        self.blocks: list[Clock] = []
+        self.state: Any = None
+        self.compiled: Compiled
+
+    def compile(self) -> None:
+        self.compiled = compile_update(self.case.train, self.agent)
+
+    def start(self) -> None:
+        self.state = jax.jit(jax.vmap(self.agent.init))(seed_keys(self.case.train))
+        self.play(_DROPPED)
+
+    def play(self, updates: int) -> Clock:
+        start = now()
+        for _ in range(updates):
+            self.state, _ = self.compiled.update(self.state)
+        jax.block_until_ready(self.state)
+        return now() - start
+
+
+def run(configs: Sequence[Mapping[str, Any]]) -> None:
+    """Measure every case in turns and write `<out>/ppo.json`."""
+    own, cases = read_cases(configs, PPOSettings)
+    console = Console(stderr=True)
+    with settings(cases[0].train):
+        players = [_Player(case) for case in cases]  # mistakes in the last before the first is compiled
+        prepare()
+        for player in players:
+            with phase(f"compiling {player.case.label}"):
+                player.compile()
+        for player in players:
+            with phase(f"first updates of {player.case.label}"):
+                player.start()
+        for block in range(own.blocks):  # in turns: what else the machine does meets every case alike
+            for player in players:
+                player.blocks.append(player.play(own.block_updates))
+            fastest = ", ".join(f"{p.case.label} {p.blocks[-1].cpu:.2f} CPU-s" for p in players)
+            console.print(f"block {block + 1}/{own.blocks}: {fastest}", highlight=False, soft_wrap=True)
+        result = record("ppo", own, cases, [_row(player, own) for player in players])
+    save(result, own.folder, table(result), None)
+
+
+def _row(player: _Player, own: PPOSettings) -> dict[str, Any]:
+    config, compiled = player.case.train, player.compiled
+    steps = own.block_updates * config.steps_per_update * config.seeds
+    return {
+        "label": player.case.label,
+        "core": player.case.core,
+        "parameters": compiled.parameters,
+        "steps_per_update": config.steps_per_update * config.seeds,
+        "steps_per_cpu_second": spread([steps / block.cpu for block in player.blocks]),
+        "steps_per_second": spread([steps / block.wall for block in player.blocks]),
+        "compile_seconds": compiled.trace.wall + compiled.xla.wall,
+        "trace_seconds": compiled.trace.wall,
+        "xla_seconds": compiled.xla.wall,
+        "compile_cpu_seconds": compiled.trace.cpu + compiled.xla.cpu,
+    }
+
+
+def table(result: Mapping[str, Any]) -> Table:
+    """The table of a result."""
+    first = next(iter(result["configs"].values()))
+    header = ["core", "parameters", "steps per CPU-second", "steps per second"]
+    header += ["compile, s", "trace, s", "XLA, s", "compile, CPU-s"]
+    times = ("compile_seconds", "trace_seconds", "xla_seconds", "compile_cpu_seconds")
+    rows = [
+        [
+            row["label"],
+            short(row["parameters"]),
+            spread_text(row["steps_per_cpu_second"]),
+            spread_text(row["steps_per_second"]),
+            *(f"{row[name]:.1f}" for name in times),
+        ]
+        for row in result["rows"]
+    ]
+    own = result["settings"]
+    notes = [
+        f"{first['env']['name']}: {first['num_envs']} environments x {first['num_steps']} steps, "
+        f"{first['epochs']} epochs, {first['minibatches']} minibatches, {len(result['seeds'])} seed(s)",
+        f"median (lowest–highest) of {own['blocks']} blocks of {own['block_updates']} updates, the cores in turns; "
+        f"the first {_DROPPED} updates are dropped",
+        "CPU-seconds are those of all threads of the process; on an accelerator only steps per second means speed",
+    ]
+    return Table("PPO: environment steps per second", header, rows, notes)

@@ -1,0 +1,65 @@
+"""Compiling one training update, and clocks that other people's work on the machine disturbs little."""
+
+import dataclasses
+import time
+from typing import Any
+
+import jax
+
+from ...agents import Agent
+from ..build import build_agent, seed_keys
+from ..config import TrainConfig
+from ..train import _over_seeds
+
+
+@dataclasses.dataclass(frozen=True)
+class Clock:
+    """Seconds that passed, and seconds that this process' threads computed."""
+
+    wall: float
+    cpu: float
+
+    def __sub__(self, other: "Clock") -> "Clock":
+        return Clock(self.wall - other.wall, self.cpu - other.cpu)
+
+
+def now() -> Clock:
+    """The clocks now: meaningful as a difference."""
+    return Clock(time.perf_counter(), time.process_time())
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """The update that `resetta train` would run, ready to be called, and what making it took.
+
+    `trace` is tracing and lowering to StableHLO, Python's part; `xla` is the compiler's.
+    """
+
+    update: Any
+    state: Any  # shapes and dtypes of the state
+    trace: Clock
+    xla: Clock
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of one seed's agent."""
+        leaves = jax.tree.leaves(self.state.params)
+        return sum(leaf.size // leaf.shape[0] for leaf in leaves)
+
+
+def prepare() -> None:
+    """Start the backend, so that the first measurement does not pay for it, and read no compilation cache."""
+    jax.config.update("jax_enable_compilation_cache", False)
+    jax.block_until_ready(jax.jit(lambda x: x + 1)(0.0))
+
+
+def compile_update(config: TrainConfig, agent: Agent | None = None) -> Compiled:
+    """Trace, lower and compile one update over the run's seeds from empty caches; nothing is run."""
+    agent = agent or build_agent(config)
+    state = jax.eval_shape(jax.vmap(agent.init), seed_keys(config))
+    jax.clear_caches()  # or a second core would find what the first one traced
+    start = now()
+    lowered = jax.jit(_over_seeds(agent, config.seeds), donate_argnums=0).lower(state)
+    traced = now()
+    update = lowered.compile()
+    return Compiled(update, state, traced - start, now() - traced)

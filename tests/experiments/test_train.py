@@ -1,0 +1,300 @@
+"""Whole runs, small: train, kill, resume, evaluate, render, and every way to be told no."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from resetta.experiments.cli import main
+from resetta.experiments.errors import TrainingFailed
+
+SMALL = [
+    "core.features=8",
+    "network.head_features=8",
+    "num_envs=8",
+    "num_steps=16",
+    "trials=2",
+    "lr_final=null",
+    "eval_tasks=4",
+    "checkpoint_every=2",
+    "tensorboard=false",
+]
+UPDATE = 8 * 16
+COMMAND = [sys.executable, "-m", "resetta.experiments.cli"]
+
+
+def rows(directory):
+    """metrics.jsonl without what may vary from run to run."""
+    lines = (directory / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(x).items() if not k.startswith(("wall_", "perf_"))} for x in lines]
+
+
+def final_state(directory):
+    from resetta.experiments.restore import restore_run
+
+    *_, state = restore_run({"run_dir": str(directory)})
+    leaves = jax.tree.leaves(state)
+    return [jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x for x in leaves]
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """A run of 8 updates that nothing stopped."""
+    directory = tmp_path_factory.mktemp("runs") / "straight"
+    assert main(["train", *SMALL, f"total_steps={8 * UPDATE}", f"run_dir={directory}"]) == 0
+    return directory
+
+
+def test_a_run_holds_what_was_promised(straight):
+    got = rows(straight)
+    assert [row["update"] for row in got] == list(range(1, 9))
+    assert [row["env_steps"] for row in got] == [UPDATE * n for n in range(1, 9)]
+    assert all(len(row["episode_return"]) == 1 for row in got)
+    assert "NaN" not in (straight / "metrics.jsonl").read_text()
+    assert max(row["first_ratio_error"][0] for row in got) <= 1e-5
+    summary = json.loads((straight / "eval.json").read_text())
+    assert summary["trained_trials"] == 2
+    assert summary["train_seconds"] > 0
+    with np.load(straight / "eval.npz", allow_pickle=False) as arrays:
+        for split in ("train", "held_out"):
+            assert arrays[f"{split}_returns"].shape == (1, 4, 4), (
+                "[seed, task, trial], twice the trained trials"
+            )
+            assert arrays[f"{split}_normalized"].shape == (1, 4, 4)
+            assert arrays[f"{split}_task_ids"].shape == (4,)
+            np.testing.assert_allclose(
+                summary["splits"][split]["mean"], arrays[f"{split}_returns"].mean((0, 1)), rtol=1e-5
+            )
+        assert not set(arrays["train_task_ids"]) & set(arrays["held_out_task_ids"])
+    assert (straight / "report.html").stat().st_size > 10_000
+    assert {p.suffix for p in (straight / "media").iterdir()} >= {".mp4", ".gif", ".png"}
+
+
+def test_the_same_seed_twice_and_a_resumed_run_are_bit_identical(straight, tmp_path):
+    """Half the run, and then the rest in another go: the same lines, the same bits."""
+    halved = tmp_path / "halved"
+    common = ["train", *SMALL, f"run_dir={halved}"]
+    assert main([*common, f"total_steps={4 * UPDATE}", "eval_tasks=0"]) == 0
+    assert rows(halved) == rows(straight)[:4]
+    with (halved / "metrics.jsonl").open("a") as file:
+        file.write('{"update": 5, "env_ste')  # torn by a kill
+    assert main([*common, f"total_steps={8 * UPDATE}", "eval_tasks=0"]) == 0
+    assert rows(halved) == rows(straight)
+    for a, b in zip(final_state(halved), final_state(straight), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_finished_run_appends_nothing(straight, capsys):
+    before = {p: p.read_bytes() for p in straight.rglob("*") if p.is_file() and p.name != ".lock"}
+    assert main(["train", f"run_dir={straight}"]) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert (straight / "metrics.jsonl").read_bytes() == before[straight / "metrics.jsonl"]
+    assert (straight / "eval.npz").read_bytes() == before[straight / "eval.npz"]
+
+
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_writes_a_checkpoint_and_resuming_ends_as_if_nothing_had_happened(
+    straight, tmp_path, signum, status
+):
+    stopped = tmp_path / "stopped"
+    # an endless run, stopped wherever the signal finds it
+    command = [*COMMAND, "train", *SMALL, "checkpoint_every=1000000", f"run_dir={stopped}", "eval_tasks=0"]
+    process = subprocess.Popen(
+        [*command, "total_steps=1000000000"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+    )
+    metrics = stopped / "metrics.jsonl"
+    deadline = time.monotonic() + 300
+    while not (metrics.exists() and len(metrics.read_bytes().splitlines()) >= 3):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signum)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == status, errors
+    assert "go on with: resetta train" in errors
+    assert "Traceback" not in errors
+    done = len(rows(stopped))
+    got = rows(stopped)
+    assert got[: min(done, 8)] == rows(straight)[: min(done, 8)]
+    more = (done + 3) * UPDATE
+    reference = tmp_path / "reference"
+    assert main(["train", *SMALL, "eval_tasks=0", f"total_steps={more}", f"run_dir={reference}"]) == 0
+    # the endless run's length is lowered by hand: extending is allowed, shortening is another run
+    config = (stopped / "config.yaml").read_text()
+    (stopped / "config.yaml").write_text(config.replace("total_steps: 1000000000", f"total_steps: {more}"))
+    assert main(["train", f"run_dir={stopped}"]) == 0
+    assert rows(stopped) == rows(reference)
+    for a, b in zip(final_state(stopped), final_state(reference), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_seeds_are_separate_in_every_file(tmp_path):
+    run = tmp_path / "seeds"
+    assert (
+        main(["train", *SMALL, "seeds=3", f"total_steps={2 * UPDATE}", f"run_dir={run}", "render=false"]) == 0
+    )
+    assert all(len(row["episode_return"]) == 3 and len(row["loss"]) == 3 for row in rows(run))
+    with np.load(run / "eval.npz", allow_pickle=False) as arrays:
+        assert arrays["held_out_returns"].shape == (3, 4, 4)
+        assert not np.array_equal(arrays["held_out_returns"][0], arrays["held_out_returns"][1])
+
+
+def test_evaluate_and_render_again(straight, tmp_path, capsys):
+    out = tmp_path / "elsewhere"
+    out.mkdir()
+    arguments = ["trials=6", "tasks=3", "splits=[held_out]", "greedy=true", f"out={out}"]
+    assert main(["evaluate", f"run_dir={straight}", *arguments, f"baselines={{again: {straight}}}"]) == 0
+    assert "held-out" in capsys.readouterr().out
+    with np.load(out / "eval.npz", allow_pickle=False) as arrays:
+        assert arrays["held_out_returns"].shape == (1, 3, 6)
+    summary = json.loads((out / "eval.json").read_text())
+    assert summary["baselines"]["again"]["held_out"]["mean"]
+    assert summary["greedy"] is True
+    film = straight / "media" / "all_train.gif"
+    assert main(["render", f"run_dir={straight}", "show=all", "split=train", "tasks=1", "size=64"]) == 0
+    assert film.stat().st_size > 1000
+
+
+def test_evaluation_repeats_itself(straight, tmp_path):
+    """The same checkpoint and evaluation seed give the same returns as training's own evaluation."""
+    out = tmp_path / "again"
+    out.mkdir()
+    assert main(["evaluate", f"run_dir={straight}", f"out={out}"]) == 0
+    with np.load(out / "eval.npz") as again, np.load(straight / "eval.npz") as first:
+        assert set(again) == set(first)
+        for name in first:
+            np.testing.assert_array_equal(again[name], first[name])
+
+
+def test_a_nan_is_caught_counted_and_ends_with_the_last_good_checkpoint(tmp_path, monkeypatch, capsys):
+    (tmp_path / "bad_envs.py").write_text(
+        "import jax.numpy as jnp\n"
+        "from gymnax.environments.classic_control.cartpole import CartPole\n"
+        "class Poison(CartPole):\n"
+        "    '''From the 40th step of a trial on, rewards are not numbers.'''\n"
+        "    def is_terminated(self, state, params):\n"
+        "        return jnp.zeros((), bool)\n"
+        "    def step_env(self, key, state, action, params):\n"
+        "        obs, state, reward, terminated, info = super().step_env(key, state, action, params)\n"
+        "        return obs, state, jnp.where(state.time > 40, jnp.nan, reward), terminated, info\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    run = tmp_path / "run"
+    small = [x for x in SMALL if not x.startswith(("trials", "checkpoint_every"))]
+    command = [
+        "train",
+        *small,
+        "env=bad_envs:Poison",
+        "total_steps=100000",
+        "max_bad_updates=3",
+        "checkpoint_every=1",
+    ]
+    assert main([*command, f"run_dir={run}"]) == 1
+    message = capsys.readouterr().err
+    assert "not finite in 3 updates in a row" in message
+    assert "Traceback" not in message
+    assert "last good checkpoint is update 2" in message
+    got = rows(run)
+    assert [row["bad_in_a_row"][0] for row in got] == [0, 0, 1, 2, 3], (
+        "steps 33 to 48 hold the first bad reward"
+    )
+    assert all(np.isfinite(x).all() for x in final_state(run)), "the checkpoint is a healthy one"
+
+
+def refused(capsys, arguments):
+    capsys.readouterr()
+    status = main(arguments)
+    captured = capsys.readouterr()
+    assert status == 2, captured.err
+    lines = [line for line in captured.err.splitlines() if line.startswith("resetta: ")]
+    assert len(lines) == 1
+    assert "Traceback" not in captured.err
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["core=grue"], "did you mean 'gru'"),
+        (["env=cartpool"], "cartpole"),
+        (["core.featres=3"], "core.features"),
+        (["core=attention", "core.features=30"], "features=30"),
+        (["num_envs=100", "minibatches=8"], "use 96 or 104"),
+        (["total_stepss=3"], "total_steps"),
+        (["lr=fast"], "lr='fast' must be a number"),
+        (["lr=-1"], "lr=-1"),
+        (["core=conv_s5"], "spatial and needs pixels"),
+        (["env=minatar_breakout", "env.projection=orthogonal"], "pixels"),
+        (["env.lanes={cartpole: {gravitee: 3}}"], "gravity"),
+        (["core=nowhere:Core"], "nowhere"),
+        (["env=nowhere:Env"], "nowhere"),
+        (["device=tpu"], "device=tpu"),
+        (["trials=0"], "trials=0"),
+    ],
+    ids=lambda x: x[-1] if isinstance(x, list) else "",
+)
+def test_mistakes_get_one_sentence_and_write_nothing(tmp_path, capsys, arguments, says):
+    run = tmp_path / "run"
+    assert says in refused(capsys, ["train", *arguments, f"run_dir={run}"])
+    assert not run.exists()
+
+
+def test_a_directory_of_another_run_is_left_alone(straight, capsys):
+    before = (straight / "config.yaml").read_bytes()
+    assert "gamma" in refused(capsys, ["train", f"run_dir={straight}", "gamma=0.5"])
+    assert "already holds a run" in refused(capsys, ["train", f"run_dir={straight}", "resume=never"])
+    assert (straight / "config.yaml").read_bytes() == before
+
+
+def copy_of(straight, tmp_path):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(straight, copy)
+    config = (copy / "config.yaml").read_text()
+    (copy / "config.yaml").write_text(config.replace(str(straight), str(copy)))
+    return copy
+
+
+def test_a_truncated_checkpoint(straight, tmp_path, capsys):
+    copy = copy_of(straight, tmp_path)
+    newest = max((copy / "checkpoints").iterdir(), key=lambda p: int(p.name) if p.name.isdigit() else -1)
+    largest = max((p for p in newest.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
+    metrics = (copy / "metrics.jsonl").read_bytes()
+    for command in ("train", "evaluate"):
+        message = refused(capsys, [command, f"run_dir={copy}"])
+        assert "is damaged or belongs to another agent" in message
+    assert (copy / "metrics.jsonl").read_bytes() == metrics
+
+
+def test_a_foreign_checkpoint(straight, tmp_path, capsys):
+    copy = copy_of(straight, tmp_path)
+    config = (copy / "config.yaml").read_text()
+    assert "features: 8" in config
+    (copy / "config.yaml").write_text(config.replace("  features: 8", "  features: 12"))
+    assert "another agent" in refused(capsys, ["evaluate", f"run_dir={copy}"])
+
+
+def test_a_missing_step(straight, capsys):
+    assert "it holds 6, 8" in refused(capsys, ["evaluate", f"run_dir={straight}", "step=5"])
+
+
+def test_not_a_run(tmp_path, capsys):
+    for command in ("evaluate", "render", "report"):
+        assert "does not exist" in refused(capsys, [command, f"run_dir={tmp_path / 'nothing'}"])
+        assert "holds no run" in refused(capsys, [command, f"run_dir={tmp_path}"])
+
+
+def test_training_failed_is_not_a_mistake_in_the_input():
+    assert not issubclass(TrainingFailed, ValueError)
