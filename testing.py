@@ -452,9 +452,7 @@ def _engines(bench: _Bench) -> list[str]:
             y = apply(params, warm, x, bench.reset[:length])[1]
             return (y * weight).sum(), y
 
-        (_, y), gradients = _jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(
-            params, bench.x[:length]
-        )
+        (_, y), gradients = _jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(params, bench.x[:length])
         return np.asarray(y), [np.asarray(g) for g in jax.tree.leaves(gradients)]
 
     y, gradients = outcome(bench.core)
@@ -490,7 +488,7 @@ def check_learning(
     *,
     delay: int = 10,
     floor: float = 0.9,
-    steps: int = 300,
+    steps: int = 150,
     learning_rate: float = 1e-2,
     size: tuple[int, int] = (2, 2),
 ) -> list[Finding]:

@@ -287,7 +287,7 @@ class Agent:
             (loss, terms), gradients = jax.value_and_grad(self._loss, has_aux=True)(
                 params, state.observations, carry, part, adv
             )
-            norm = optax.global_norm(gradients)
+            norm = optax.tree.norm(gradients)
             good = jnp.isfinite(loss) & jnp.isfinite(norm)
             changes, new_opt_state = self.optimizer.update(gradients, opt_state, params)
             new = (optax.apply_updates(params, changes), new_opt_state)

@@ -10,6 +10,7 @@ from ..agents import Agent, PPOConfig
 from ..cores import make_core
 from ..envs import MetaEnv, make_meta_env
 from .config import TrainConfig
+from .errors import InputError
 
 
 def ppo_config(config: TrainConfig) -> PPOConfig:
@@ -67,7 +68,7 @@ def settings(config: TrainConfig) -> Iterator[Any]:
                 device = jax.devices(config.device)[0]
             except RuntimeError as error:
                 present = ", ".join(sorted({d.platform for d in jax.devices()}))
-                raise ValueError(f"device={config.device} is not here; this machine has {present}") from error
+                raise InputError(f"device={config.device} is not here; this machine has {present}") from error
             stack.enter_context(jax.default_device(device))
         if config.precision == "highest":
             stack.enter_context(jax.default_matmul_precision("highest"))

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from .errors import InputError, Interrupted, TrainingFailed, input_errors
-from .listing import command_help, did_you_mean, list_text, read_config
+from .listing import choices, command_help, did_you_mean, list_text, read_config
 
 
 class Command(NamedTuple):
@@ -19,7 +19,7 @@ class Command(NamedTuple):
     summary: str
     module: str
     reads_run: bool = False  # works on a run directory that exists
-    expands: bool = False  # takes comma lists itself: `run` gets the list of configurations
+    expands: bool = False  # has parts, which take comma lists themselves: `run` gets the configurations
 
 
 _COMMANDS = {
@@ -27,7 +27,7 @@ _COMMANDS = {
     "evaluate": Command("evaluate a trained agent, trial by trial", "evaluate", reads_run=True),
     "render": Command("film a trained agent", "render", reads_run=True),
     "report": Command("write the report of a run again", "report", reads_run=True),
-    "bench": Command("measure speed and memory of cores", "bench", expands=True),
+    "bench": Command("measure cores side by side: speed, learning, memory", "bench", expands=True),
 }
 _HELP = ("-h", "--help")
 _MULTIRUN = ("-m", "--multirun")
@@ -75,6 +75,11 @@ def _main(argv: list[str]) -> int:
         valid = [*available, "list"]
         near = did_you_mean(name, valid)
         raise InputError(f"unknown command {name!r}{near}; choose from {', '.join(valid)}")
+    if available[name].expands:
+        part, rest = _part(name, rest)
+        if part is None:
+            return 0 if rest else 2
+        name = f"{name}/{part}"
     flags = [word for word in rest if word in (*_HELP, *_MULTIRUN, "--cfg")]
     overrides = [word for word in rest if word not in flags]
     if any(flag in _HELP for flag in flags):
@@ -83,16 +88,18 @@ def _main(argv: list[str]) -> int:
         return 0
     if "--cfg" in flags:
         return _show_config(name, [word for word in overrides if word != "job"])
+    if "/" in name:
+        from .bench.expand import expand
+
+        work(name, expand(name, overrides))
+        return 0
     if any(flag in _MULTIRUN for flag in flags):
         from .compose import multirun
 
         multirun(name, overrides, work)
         return 0
-    from .compose import compose, compose_each, explicit_keys
+    from .compose import compose, explicit_keys
 
-    if available[name].expands:
-        work(name, compose_each(name, overrides))
-        return 0
     config = compose(name, overrides)
     if name == "train":
         from .run_dir import inherit
@@ -104,6 +111,7 @@ def _main(argv: list[str]) -> int:
 
 def work(name: str, config: Any) -> None:
     """Check what can be checked at once, then load the command's module and run it on `config`."""
+    name, _, part = name.partition("/")
     command = _COMMANDS[name]
     with input_errors():
         if name == "train":
@@ -116,7 +124,7 @@ def work(name: str, config: Any) -> None:
 
     with _orderly_sigterm():
         with phase("loading libraries"):
-            module = importlib.import_module(f".{command.module}", __package__)
+            module = importlib.import_module(f".{command.module}{part and '.'}{part}", __package__)
         if name == "report":
             print(module.write_report(config["run_dir"]))
         else:
@@ -158,7 +166,28 @@ def _check_training(config: dict[str, Any]) -> None:
 
 def _available() -> dict[str, Command]:
     """The commands that have a configuration; others are not here yet, and not shown."""
-    return {name: command for name, command in _COMMANDS.items() if read_config(name) is not None}
+    return {
+        name: command
+        for name, command in _COMMANDS.items()
+        if (choices(name) if command.expands else read_config(name))
+    }
+
+
+def _part(name: str, words: list[str]) -> tuple[str | None, list[str]]:
+    """The part of `name` that the first word chooses, and the words after it; else shows which there are."""
+    parts = choices(name)
+    if not words or words[0] in _HELP:
+        lines = "\n".join(f"  {part:<12} {summary.rstrip('.')}" for part, summary in parts.items())
+        text = (
+            f"usage: resetta {name} <name> [key=value ...]\n\n{lines}\n\n"
+            f"`resetta {name} <name> --help` explains its keys."
+        )
+        print(text, flush=True, file=sys.stdout if words else sys.stderr)
+        return None, words
+    if words[0] not in parts:
+        near = did_you_mean(words[0], parts)
+        raise InputError(f"unknown {name} {words[0]!r}{near}; choose from {', '.join(parts)}")
+    return words[0], words[1:]
 
 
 def _show_config(name: str, overrides: list[str]) -> int:

@@ -115,7 +115,7 @@ def compose_each(
     command: str, overrides: Sequence[str], config_dir: Path | None = None
 ) -> list[dict[str, Any]]:
     """One configuration per combination of the comma lists in `overrides`, the last varying fastest."""
-    return [compose(command, single, config_dir) for single in _combinations(parse(overrides))]
+    return [compose(command, single, config_dir) for single in combinations(parse(overrides))]
 
 
 def multirun(
@@ -130,10 +130,9 @@ def multirun(
     mistake in the last is found before the first starts. `work` must be importable by other processes.
     """
     parsed = parse(overrides)
-    combinations = itertools.islice(_combinations(parsed), _MOST_CHECKED)
-    for single in combinations:
+    for single in itertools.islice(combinations(parsed), _MOST_CHECKED):
         compose(command, single, config_dir)
-    first = next(iter(_combinations(parsed)))
+    first = next(iter(combinations(parsed)))
     opened = [
         f"++{line}" if plus.startswith("++") and not line.startswith("+") else line
         for line, plus in zip(_lines(parsed), _opened(command, parse(first), config_dir), strict=True)
@@ -264,7 +263,7 @@ def _lines(parsed: Sequence[Override]) -> list[str]:
     return [override.input_line or "" for override in parsed]
 
 
-def _combinations(parsed: Sequence[Override]) -> Iterator[list[str]]:
+def combinations(parsed: Sequence[Override]) -> Iterator[list[str]]:
     """The overrides of each job; a sweep that isn't a comma list (range, interval) keeps its first value."""
     values = []
     for override in parsed:
@@ -352,7 +351,9 @@ def _unknown_key(key: str, base: Any, command: str) -> str:
     siblings = [name for name in valid if name.rpartition(".")[0] == key.rpartition(".")[0]]
     near = did_you_mean(key, siblings) or did_you_mean(key, valid) or did_you_mean(key, GROUPS)
     listed = f"; {key.rpartition('.')[0]} takes {', '.join(siblings)}" if "." in key and siblings else ""
-    return f"unknown key {key!r}{near}" + (listed or f"; `resetta {command} --help` explains every key")
+    return f"unknown key {key!r}{near}" + (
+        listed or f"; `resetta {command.replace('/', ' ')} --help` explains every key"
+    )
 
 
 def _flat(node: Any, prefix: str = "") -> Iterator[str]:
@@ -362,4 +363,4 @@ def _flat(node: Any, prefix: str = "") -> Iterator[str]:
             yield from _flat(value, f"{prefix}{key}.")
 
 
-__all__ = ["compose", "compose_each", "explicit_keys", "multirun", "parse", "resolve"]
+__all__ = ["combinations", "compose", "compose_each", "explicit_keys", "multirun", "parse", "resolve"]

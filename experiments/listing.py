@@ -126,10 +126,15 @@ def command_help(
     rows += [(f"{entry.key}={own.get(entry.key, entry.default)}", entry.help) for entry in entries(text)]
     title = heading(text).removeprefix(f"resetta {command}: ")
     title = textwrap.fill(title[:1].upper() + title[1:], 100)
+    flags = {"--cfg": "print the composed configuration and stop"}
+    if not command.startswith("bench/"):
+        flags["--multirun"] = "run every combination of comma lists, as in core=s5,gru seed=0,1"
+    elif "- /train" in text:
+        flags["core=, env="] = "take comma lists, as any key of training: core=s5,gru num_envs=16,64"
+        flags["KEY="] = "every other key of `resetta train --help`"
     return (
-        f"usage: resetta {command} [key=value ...]\n\n{title}\n\n{_table(rows)}\n\n"
-        "  --cfg        print the composed configuration and stop\n"
-        "  --multirun   run every combination of comma lists, as in core=s5,gru seed=0,1\n"
+        f"usage: resetta {command.replace('/', ' ')} [key=value ...]\n\n{title}\n\n{_table(rows)}\n\n"
+        f"{_table([*flags.items()])}\n"
     )
 
 

@@ -63,7 +63,9 @@ def read_cases(configs: Sequence[Mapping[str, Any]], settings: type[S]) -> tuple
         if any(value != values[0] for value in values):
             raise InputError(f"{name} is the benchmark's own and takes one value, not {values[0]} and others")
     if len({(case.train.device, case.train.precision) for case in cases}) > 1:
-        raise InputError("device and precision must be the same for all cases; measure others in another out=")
+        raise InputError(
+            "device and precision must be the same for all cases; measure others in another out="
+        )
     return found[0], cases
 
 
@@ -71,7 +73,9 @@ def _settings(cls: type[S], raw: Mapping[str, Any]) -> S:
     for field in dataclasses.fields(cls):
         value = raw[field.name]
         if str(field.type).startswith("list") and not (isinstance(value, list) and value):
-            raise InputError(f"{field.name}={value!r} must be a list with a value at least, as {field.name}=[...]")
+            raise InputError(
+                f"{field.name}={value!r} must be a list with a value at least, as {field.name}=[...]"
+            )
     return _build(cls, raw, "")
 
 

@@ -5,19 +5,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..compose import combinations, compose, parse
+from ..compose import combinations, compose, compose_each, parse
 from ..errors import InputError
 
 
-def expand(name: str, overrides: Sequence[str], config_dir: Path | None = None) -> list[dict[str, Any]]:
-    """One composed configuration per combination of the comma lists in `overrides`.
+def expand(benchmark: str, overrides: Sequence[str], config_dir: Path | None = None) -> list[dict[str, Any]]:
+    """One composed configuration of `benchmark`, such as `bench/ppo`, per combination of the comma lists.
 
     Where no override names a core, the benchmark's own `cores` are compared. To each configuration three keys
     are added: `command`, the command line that asks for it; `label`, its core and whatever else varies; and
     `variant`, the label without the core. Raises `InputError`, as `compose` does.
     """
-    benchmark = f"bench/{name}"
-    command = shlex.join(["resetta", "bench", name, *overrides])
+    command = shlex.join(["resetta", *benchmark.split("/"), *overrides])
     parsed = parse(overrides)
     if all(override.key_or_group != "core" for override in parsed):
         cores = compose(benchmark, next(iter(combinations(parsed))), config_dir).get("cores")
@@ -26,8 +25,8 @@ def expand(name: str, overrides: Sequence[str], config_dir: Path | None = None) 
             parsed = parse(overrides)
     swept = [override.is_sweep_override() for override in parsed]
     configs: list[dict[str, Any]] = []
-    for single in combinations(parsed):
-        config = compose(benchmark, single, config_dir)
+    composed = compose_each(benchmark, overrides, config_dir)
+    for single, config in zip(combinations(parsed), composed, strict=True):
         varying = [line for line, varies in zip(single, swept, strict=True) if varies]
         variant = " ".join(line for line in varying if not line.startswith("core="))
         core = str(config.get("core", {}).get("name", "")).rpartition(":")[2]

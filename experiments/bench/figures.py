@@ -31,7 +31,9 @@ def against(
         x, median, low, high = np.array(points, float).T
         bars = np.abs(np.stack([median - low, high - median]))
         style: Any = {"color": COLORS[k % len(COLORS)], "marker": "os^Dv"[k % 5], "markersize": 4.5}
-        axes.errorbar(x, median, yerr=bars if bars.any() else None, linewidth=2, capsize=2.5, label=label, **style)
+        axes.errorbar(
+            x, median, yerr=bars if bars.any() else None, linewidth=2, capsize=2.5, label=label, **style
+        )
     ticks = sorted({point[0] for points in lines.values() for point in points})
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_locator(FixedLocator(ticks))

@@ -33,7 +33,9 @@ class Table(NamedTuple):
     notes: list[str]
 
 
-def record(name: str, settings: Settings, cases: Sequence[Case], rows: list[dict[str, Any]]) -> dict[str, Any]:
+def record(
+    name: str, settings: Settings, cases: Sequence[Case], rows: list[dict[str, Any]]
+) -> dict[str, Any]:
     """What `<out>/<name>.json` holds: rows, and everything needed to judge or repeat them."""
     import dataclasses
 

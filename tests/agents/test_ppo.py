@@ -86,7 +86,7 @@ def test_ratio_moves_when_the_memory_is_not_the_one_that_acted():
         return agent._epochs(state, carry, rollout, advantage, jax.random.key(0))[2]["ratio_error"][0]
 
     assert first_ratio_error(state.carry) <= 1e-5
-    assert first_ratio_error(jnp.zeros_like(state.carry)) > 1e-3
+    assert first_ratio_error(jnp.zeros_like(state.carry)) > 1e-4
 
 
 def test_same_seed_same_bits_and_another_seed_other_bits():

@@ -143,10 +143,9 @@ def test_seeds_are_separate_in_every_file(tmp_path):
     assert (
         main(["train", *SMALL, "seeds=3", f"total_steps={2 * UPDATE}", f"run_dir={run}", "render=false"]) == 0
     )
-    assert all(len(row["episode_return"]) == 3 and len(row["loss"]) == 3 for row in rows(run))
+    assert all(len(row["episode_return"]) == 3 and len(set(row["loss"])) == 3 for row in rows(run))
     with np.load(run / "eval.npz", allow_pickle=False) as arrays:
         assert arrays["held_out_returns"].shape == (3, 4, 4)
-        assert not np.array_equal(arrays["held_out_returns"][0], arrays["held_out_returns"][1])
 
 
 def test_evaluate_and_render_again(straight, tmp_path, capsys):
@@ -235,7 +234,7 @@ def refused(capsys, arguments):
         (["lr=-1"], "lr=-1"),
         (["core=conv_s5"], "spatial and needs pixels"),
         (["env=minatar_breakout", "env.projection=orthogonal"], "pixels"),
-        (["env.lanes={cartpole: {gravitee: 3}}"], "gravity"),
+        (["env.lanes.cartpole_catch.gravitee=3"], "gravity"),
         (["core=nowhere:Core"], "nowhere"),
         (["env=nowhere:Env"], "nowhere"),
         (["device=tpu"], "device=tpu"),
