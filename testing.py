@@ -220,10 +220,10 @@ class _Bench:
         return f"by up to {error:.1e}" if error > self.tolerance * scale else None
 
 
-def _jit(function: Callable[..., Any]) -> Any:
+def _jit(function: Callable[..., Any], optimise: int = 0) -> Any:
     # The laws are about values, and on a CPU most of a check is compiling: optimising would double it.
-    fast = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-    return jax.jit(function, compiler_options=fast)
+    options = {"xla_backend_optimization_level": optimise} if jax.default_backend() == "cpu" else None
+    return jax.jit(function, compiler_options=options)
 
 
 def _finite(tree: Any) -> bool:
@@ -569,6 +569,6 @@ def _run_learning(
         return jax.lax.map(score, jax.random.split(test, 8)).mean()
 
     try:
-        return float(jax.jit(train)(jax.random.key(0)))
+        return float(_jit(train, optimise=3)(jax.random.key(0)))
     except Exception as error:
         return Finding(10, f"raised {type(error).__name__}: {str(error).strip().splitlines()[0]}")

@@ -165,12 +165,12 @@ def table(result: Mapping[str, Any]) -> Table:
     first = next(iter(result["configs"].values()))
     kind = "normalised return" if result["rows"][0]["normalized"] else "return"
     notes = [
-        f"{first['env']['name']}, {result['settings']['split'].replace('_', '-')} tasks: interquartile mean of the "
-        f"{kind} over {result['rows'][0]['tasks']} tasks x {len(result['seeds'])} seed(s), with 95 % intervals of a "
+        f"{first['env']['name']}, {_split(result)} tasks: interquartile mean of the {kind} over "
+        f"{result['rows'][0]['tasks']} tasks x {len(result['seeds'])} seed(s), with 95 % intervals of a "
         "stratified bootstrap",
         f"trained on {trained} trials of a task; later ones were never trained",
-        "last trained - first: mean of the paired difference; beats none: probability of a better last trained "
-        "trial than the memoryless agent's",
+        "last trained - first: mean of the paired difference; beats none: probability of a better last "
+        "trained trial than the memoryless agent's",
     ]
     return Table("Adaptation: return against trial", header, rows, notes)
 
@@ -182,6 +182,10 @@ def _interval_text(interval: Mapping[str, float] | None, sign: str = "") -> str:
     return f"{value} [{low}, {high}]"
 
 
+def _split(result: Mapping[str, Any]) -> str:
+    return result["settings"]["split"].replace("_", "-")
+
+
 def figure(result: Mapping[str, Any]) -> "Figure":
     """The adaptation curves of all cores, and the random policy's."""
     rows = result["rows"]
@@ -190,6 +194,6 @@ def figure(result: Mapping[str, Any]) -> "Figure":
         {row["label"]: row["curve"] for row in rows},
         rows[0]["trained_trials"],
         None if random is None else {"random actions": random},
-        title=f"Adaptation on {result['settings']['split'].replace('_', '-')} tasks",
+        title=f"Adaptation on {_split(result)} tasks",
         ylabel="normalised return of the trial" if rows[0]["normalized"] else "return of the trial",
     )

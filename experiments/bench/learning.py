@@ -126,8 +126,9 @@ def table(result: Mapping[str, Any]) -> Table:
     ]
     first = next(iter(result["configs"].values()))
     notes = [
-        f"{first['env']['name']}: environment steps until the mean return of {own['window']} updates first reaches a "
-        f"value, median (lowest–highest) of {len(result['seeds'])} seed(s); a seed that never does counts as above all",
+        f"{first['env']['name']}: environment steps until the mean return of {own['window']} updates first "
+        f"reaches a value, median (lowest–highest) of {len(result['seeds'])} seed(s), a seed that never does "
+        "being above all others",
         f"lowest after {last:g}: the lowest such mean from then to the end of the run, the worst seed's; "
         "at the end: the last one, the worst seed's",
         f"every run has {short(max(row['env_steps'] for row in result['rows']))} steps per seed",

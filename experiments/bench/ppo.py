@@ -1,11 +1,11 @@
 """resetta bench ppo: environment steps per CPU-second, per second, compile time and parameters."""
 
 import dataclasses
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-from rich.console import Console
 
 from ..build import build_agent, seed_keys, settings
 from ..errors import input_errors
@@ -59,7 +59,6 @@ class _Player:
 def run(configs: Sequence[Mapping[str, Any]]) -> None:
     """Measure every case in turns and write `<out>/ppo.json`."""
     own, cases = read_cases(configs, PPOSettings)
-    console = Console(stderr=True)
     with settings(cases[0].train):
         players = [_Player(case) for case in cases]  # mistakes in the last before the first is compiled
         prepare()
@@ -72,8 +71,8 @@ def run(configs: Sequence[Mapping[str, Any]]) -> None:
         for block in range(own.blocks):  # in turns: what else the machine does meets every case alike
             for player in players:
                 player.blocks.append(player.play(own.block_updates))
-            fastest = ", ".join(f"{p.case.label} {p.blocks[-1].cpu:.2f} CPU-s" for p in players)
-            console.print(f"block {block + 1}/{own.blocks}: {fastest}", highlight=False, soft_wrap=True)
+            took = ", ".join(f"{player.case.label} {player.blocks[-1].cpu:.2f} CPU-s" for player in players)
+            print(f"block {block + 1}/{own.blocks}: {took}", file=sys.stderr, flush=True)
         result = record("ppo", own, cases, [_row(player, own) for player in players])
     save(result, own.folder, table(result), None)
 
@@ -115,8 +114,8 @@ def table(result: Mapping[str, Any]) -> Table:
     notes = [
         f"{first['env']['name']}: {first['num_envs']} environments x {first['num_steps']} steps, "
         f"{first['epochs']} epochs, {first['minibatches']} minibatches, {len(result['seeds'])} seed(s)",
-        f"median (lowest–highest) of {own['blocks']} blocks of {own['block_updates']} updates, the cores in turns; "
-        f"the first {_DROPPED} updates are dropped",
-        "CPU-seconds are those of all threads of the process; on an accelerator only steps per second means speed",
+        f"median (lowest–highest) of {own['blocks']} blocks of {own['block_updates']} update(s), the cores in "
+        f"turns; the first {_DROPPED} updates are dropped",
+        "CPU-seconds are those of all threads of the process; on an accelerator only steps per second count",
     ]
     return Table("PPO: environment steps per second", header, rows, notes)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table as RichTable
 
 from ..evaluate import device_name
@@ -37,8 +38,6 @@ def record(
     name: str, settings: Settings, cases: Sequence[Case], rows: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """What `<out>/<name>.json` holds: rows, and everything needed to judge or repeat them."""
-    import dataclasses
-
     first = cases[0].train
     versions = {package: metadata.version(package) for package in _PACKAGES}
     return {
@@ -100,12 +99,12 @@ def present(result: Mapping[str, Any], out: Path, table: Table, figure: "Figure 
     console = Console()
     if not console.is_terminal:
         console.width = 200  # a file has room for the whole table
-    shown = RichTable(title=table.title, title_justify="left", caption="\n".join(table.notes))
-    shown.caption_justify = "left"
+    notes = escape("\n".join(table.notes))
+    shown = RichTable(title=table.title, title_justify="left", caption=notes, caption_justify="left")
     for k, column in enumerate(table.header):
         shown.add_column(column, justify="left" if k == 0 else "right", no_wrap=k == 0)
     for row in table.rows:
-        shown.add_row(*row)
+        shown.add_row(*map(escape, row))  # intervals are written in brackets, as Rich's own markup is
     console.print(shown)
     kinds = ["json", "md", *(["png"] if figure is not None else [])]
     print(f"written: {', '.join(str(out / f'{name}.{kind}') for kind in kinds)}")
@@ -125,7 +124,8 @@ def _markdown(result: Mapping[str, Any], table: Table, picture: bool) -> str:
         body,
         "\n".join(f"- {note}" for note in table.notes),
         f"![{table.title}]({result['benchmark']}.png)" if picture else "",
-        f"Measured with `{result['command']}` ({several}) on {result['date'][:10]}, {result['device']}; {versions}.",
+        f"Measured with `{result['command']}` ({several}) on {result['date'][:10]}, {result['device']}; "
+        f"{versions}.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 

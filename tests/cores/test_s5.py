@@ -250,7 +250,7 @@ def test_discretisation_leaves_the_loop_of_a_rollout():
         ({"engine": "fast"}, "unknown scan engine 'fast'; choose from"),
         ({"state_size": 10, "blocks": 2}, "state_size=10 is not divisible into blocks=2 of an even size"),
         ({"num_layers": 0}, "num_layers=0 is too small"),
-        ({"dt_min": 0.2}, "dt_min=0.2, dt_max=0.1 is not an interval"),
+        ({"dt_min": 0.9}, "dt_min=0.9, dt_max=0.5 is not an interval"),
     ],
 )
 def test_wrong_options_fail_when_the_core_is_made(options, message):

@@ -1,0 +1,300 @@
+"""The benchmarks at tiny sizes: what they write and print, that stopped grids go on, and their arithmetic."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from resetta.experiments.bench.expand import expand
+from resetta.experiments.bench.learning import first_reached, lowest_after, reached_text, smoothed
+from resetta.experiments.bench.results import short, spread, spread_text
+from resetta.experiments.cli import main
+from resetta.experiments.errors import InputError, TrainingFailed
+from resetta.experiments.listing import choices, entries, read_config
+
+SMALL = ["core.features=8", "network.head_features=8", "num_envs=4", "num_steps=8", "minibatches=2"]
+SCHEMA = {
+    "benchmark": str,
+    "command": str,
+    "date": str,
+    "device": str,
+    "versions": dict,
+    "seeds": list,
+    "settings": dict,
+    "configs": dict,
+    "rows": list,
+}
+
+
+def bench(out, name, *overrides):
+    """Run a benchmark and give what it wrote, checked for completeness."""
+    assert main(["bench", name, *overrides, f"out={out}"]) == 0
+    result = json.loads((out / f"{name}.json").read_text())
+    for key, kind in SCHEMA.items():
+        assert isinstance(result[key], kind), key
+        assert result[key], key
+    assert result["benchmark"] == name
+    assert result["command"].startswith(f"resetta bench {name} ")
+    assert {"resetta", "python", "jax", "jaxlib", "flax", "gymnax"} <= result["versions"].keys()
+    assert {row["label"] for row in result["rows"]} == result["configs"].keys()
+    text = (out / f"{name}.md").read_text()
+    assert text.startswith("# ")
+    assert result["command"] in text
+    for row in result["rows"]:
+        assert f"| {row['label']} |" in text
+    if (out / f"{name}.png").exists():
+        assert f"({name}.png)" in text
+    return result
+
+
+def test_every_benchmark_is_listed_and_explained(capsys):
+    assert main(["bench", "--help"]) == 0
+    out = capsys.readouterr().out
+    names = [*choices("bench")]
+    assert {"ppo", "learning", "adaptation", "compile", "memory", "tables"} <= set(names)
+    for name in names:
+        assert f"\n  {name} " in out
+        text = read_config(f"bench/{name}") or ""
+        for entry in entries(text):
+            assert entry.help or entry.key.startswith(("core", "network")), (
+                f"{name}: {entry.key} is unexplained"
+            )
+    assert main(["bench"]) == 2
+    capsys.readouterr()
+    assert main(["bench", "ppo", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "usage: resetta bench ppo" in out
+    for key in ("blocks", "block_updates", "num_envs", "out", "env"):
+        assert f" {key}=" in out
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["pppo"], "did you mean 'ppo'"),
+        (["ppo", "core=grru"], "did you mean 'gru'"),
+        (["ppo", "core=s5,s5"], "'s5' is asked for twice"),
+        (["ppo", "block=3"], "did you mean 'blocks'"),
+        (["ppo", "blocks=0"], "blocks=0 must be at least 1"),
+        (["ppo", "blocks=2,3"], "takes one value"),
+        (["ppo", "run_dir=x"], "use out="),
+        (["ppo", "num_envs=6"], "use 4 or 8"),
+        (["compile", "depths=4"], "must be a list"),
+        (["memory", "lengths=[4,2]"], "ascending whole numbers"),
+        (["learning", "thresholds=[0.9,0.5]"], "ascending numbers"),
+        (["adaptation", "split=test"], "choose from train, validation, held_out"),
+        (["adaptation", "eval_tasks=0"], "leaves nothing to measure"),
+        (["tables", "out=/nowhere/at/all"], "holds no result"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_status_2(argv, expected, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["bench", *argv]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert expected in captured.err.splitlines()[-1]
+    assert "Traceback" not in captured.err
+    assert not [*tmp_path.iterdir()]
+
+
+def test_comma_lists_become_labelled_cases():
+    cases = expand("bench/ppo", ["core=s5,gru", "num_envs=8,16", "lr=0.1"])
+    assert [case["label"] for case in cases] == [
+        "s5 num_envs=8",
+        "s5 num_envs=16",
+        "gru num_envs=8",
+        "gru num_envs=16",
+    ]
+    assert [case["num_envs"] for case in cases] == [8, 16, 8, 16]
+    assert {case["variant"] for case in cases} == {"num_envs=8", "num_envs=16"}
+    assert {case["command"] for case in cases} == {"resetta bench ppo core=s5,gru num_envs=8,16 lr=0.1"}
+    assert {case["env"]["name"] for case in cases} == {"repeat_previous_easy"}
+
+
+def test_without_a_core_the_benchmarks_own_are_compared():
+    assert [case["label"] for case in expand("bench/ppo", [])] == ["s5", "gru"]
+    assert [case["label"] for case in expand("bench/ppo", ["cores=[none,lstm]"])] == ["none", "lstm"]
+
+
+def test_a_parameter_count_is_near_the_published_one():
+    from resetta.experiments.bench.cases import read_cases
+    from resetta.experiments.bench.ppo import PPOSettings
+    from resetta.experiments.bench.timing import count_parameters
+    from resetta.experiments.build import build_agent
+
+    _, cases = read_cases(expand("bench/ppo", []), PPOSettings)
+    counts = {case.core: count_parameters(build_agent(case.train)) for case in cases}
+    assert counts["s5"] == pytest.approx(93_000, rel=0.03)
+    assert counts["gru"] == pytest.approx(counts["s5"], rel=0.03)
+
+
+def test_ppo(tmp_path, capsys):
+    result = bench(tmp_path, "ppo", "core=s5,gru", *SMALL, "blocks=2", "block_updates=1")
+    assert [row["label"] for row in result["rows"]] == ["s5", "gru"]
+    for row in result["rows"]:
+        assert row["steps_per_update"] == 4 * 8
+        for name in ("steps_per_cpu_second", "steps_per_second"):
+            measured = row[name]
+            assert len(measured["values"]) == 2
+            assert 0 < measured["low"] <= measured["median"] <= measured["high"]
+        assert row["compile_seconds"] == pytest.approx(row["trace_seconds"] + row["xla_seconds"], rel=1e-3)
+        assert row["parameters"] > 0
+    assert "steps per CPU-second" in capsys.readouterr().out
+    (tmp_path / "ppo.md").unlink()
+    assert main(["bench", "tables", f"out={tmp_path}"]) == 0
+    assert "| s5 |" in (tmp_path / "ppo.md").read_text()
+
+
+def test_compile(tmp_path):
+    small = [*SMALL, "epochs=1", "minibatches=1", "repeats=1"]
+    result = bench(tmp_path, "compile", "core=gru", "depths=[1,2]", *small)
+    assert [(row["label"], row["depth"]) for row in result["rows"]] == [("gru", 1), ("gru", 2)]
+    assert result["rows"][0]["parameters"] < result["rows"][1]["parameters"]
+    first, second = (row["xla_seconds"]["median"] for row in result["rows"])
+    assert result["growth"]["gru"]["xla_seconds"] == pytest.approx(second / first, rel=1e-3)
+    assert result["growth"]["gru"]["depths"] == [1, 2]
+    assert (tmp_path / "compile.png").stat().st_size > 1000
+
+
+def test_memory_grows_with_the_rollout(tmp_path):
+    small = [*SMALL, "epochs=1", "minibatches=1"]
+    result = bench(tmp_path, "memory", "core=gru", "lengths=[8,64]", *small)
+    short_one, long_one = result["rows"]
+    assert (short_one["num_steps"], long_one["num_steps"]) == (8, 64)
+    assert short_one["parameters"] == long_one["parameters"]
+    assert long_one["temporary_bytes"] > 2 * short_one["temporary_bytes"]
+    for row in result["rows"]:
+        parts = row["temporary_bytes"] + row["argument_bytes"] + row["output_bytes"] - row["donated_bytes"]
+        assert row["peak_bytes"] == parts
+        assert row["argument_bytes"] > 3 * 4 * row["parameters"]  # parameters and Adam's two moments
+    assert (tmp_path / "memory.png").stat().st_size > 1000
+
+
+def test_learning_counts_steps_and_is_kept(tmp_path, no_training):
+    small = [*SMALL, "core.num_layers=1", "seeds=2", "total_steps=960", "thresholds=[-9,9]", "num_steps=60"]
+    result = bench(tmp_path, "learning", "core=gru", *small)
+    (row,) = result["rows"]
+    assert row["env_steps"] == 960
+    assert row["reached"]["9"] == [None, None]
+    assert all(steps in (720, 960) for steps in row["reached"]["-9"])
+    assert row["lowest_after"] == [None, None]
+    assert len(row["final"]) == 2
+    assert len(result["curves"]["gru"]["env_steps"]) == 4
+    assert (tmp_path / "learning.png").stat().st_size > 1000
+    assert "never" in (tmp_path / "learning.md").read_text()
+    no_training()
+    again = bench(tmp_path, "learning", "core=gru", *small)
+    assert again["rows"] == result["rows"]
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    """From its call on, nothing may be trained or evaluated."""
+
+    def forbid():
+        def fail(*_, **__):
+            raise AssertionError("what was there already was done again")
+
+        monkeypatch.setattr("resetta.experiments.train.run", fail)
+        monkeypatch.setattr("resetta.experiments.bench.adaptation.evaluate_agent", fail)
+
+    return forbid
+
+
+def test_adaptation_compares_cores_and_is_kept(tmp_path, capsys, no_training):
+    small = [*SMALL, "seeds=2", "trials=2", "eval_tasks=5", "num_steps=30"]
+    result = bench(tmp_path, "adaptation", "core=gru,none", *small, "total_steps=120")
+    assert result["settings"]["split"] == "validation"
+    gru, none = result["rows"]
+    assert (gru["label"], none["label"]) == ("gru", "none")
+    for row in result["rows"]:
+        assert (row["trained_trials"], row["trials"], row["tasks"]) == (2, 4, 5)
+        for name in ("iqm", "low", "high", "mean", "mean_low", "mean_high"):
+            assert len(row["curve"][name]) == 4
+        assert np.all(np.array(row["curve"]["low"]) <= row["curve"]["high"])
+        gain = row["last_minus_first"]
+        assert gain["value"] == pytest.approx(row["curve"]["mean"][1] - row["curve"]["mean"][0], abs=1e-4)
+        assert gain["low"] <= gain["value"] <= gain["high"]
+    assert 0 <= gru["over_none"]["low"] <= gru["over_none"]["value"] <= gru["over_none"]["high"] <= 1
+    assert none["over_none"] is None
+    assert (tmp_path / "adaptation.png").stat().st_size > 1000
+    assert (tmp_path / "adaptation" / "gru" / "bench_validation" / "eval.json").exists()
+    assert not (tmp_path / "adaptation" / "gru" / "eval.json").exists()
+    assert "beats none" in capsys.readouterr().out
+    before = (tmp_path / "adaptation" / "gru" / "metrics.jsonl").read_bytes()
+    no_training()
+    again = bench(tmp_path, "adaptation", "core=gru,none", *small, "total_steps=120")
+    assert again["rows"] == result["rows"]
+    assert (tmp_path / "adaptation" / "gru" / "metrics.jsonl").read_bytes() == before
+    argv = ["bench", "adaptation", "core=gru,none", *small, "total_steps=120", f"out={tmp_path}"]
+    assert main([*argv, "gamma=0.5"]) == 2  # another configuration does not take over the directory
+    assert "choose another out" in capsys.readouterr().err
+
+
+def test_a_core_that_cannot_be_trained_does_not_stop_the_others(tmp_path, monkeypatch, capsys):
+    from resetta.experiments import train
+
+    real = train.run
+
+    def run(raw):
+        if raw["core"]["name"] == "lstm":
+            raise TrainingFailed("the loss is not finite")
+        real(raw)
+
+    monkeypatch.setattr(train, "run", run)
+    small = [*SMALL, "core.num_layers=1", "seeds=1", "total_steps=32", "window=1"]
+    status = main(["bench", "learning", "core=lstm,gru", *small, f"out={tmp_path}"])
+    assert status == 1
+    assert "lstm could not be trained" in capsys.readouterr().err
+    result = json.loads((tmp_path / "learning.json").read_text())
+    assert [row["label"] for row in result["rows"]] == ["gru"]
+    assert result["failures"] == {"lstm": "the loss is not finite"}
+
+
+def metrics(*returns):
+    return [{"env_steps": 100 * (k + 1), "episode_return": list(each)} for k, each in enumerate(returns)]
+
+
+def test_a_mean_needs_its_window_and_skips_updates_without_a_trial():
+    steps, means = smoothed(metrics([0.0], [0.3], [None], [0.6], [0.9]), 3)
+    np.testing.assert_array_equal(steps, [100, 200, 300, 400, 500])
+    np.testing.assert_allclose(means[:, 0], [math.nan, math.nan, math.nan, 0.3, 0.6])
+    _, one = smoothed(metrics([0.1], [None], [0.5]), 1)
+    np.testing.assert_allclose(one[:, 0], [0.1, 0.1, 0.5])
+    _, two = smoothed(metrics([0.0, 1.0], [0.2, None], [0.4, 0.0]), 2)
+    np.testing.assert_allclose(two, [[math.nan, math.nan], [0.1, math.nan], [0.3, 0.5]])
+
+
+def test_a_threshold_is_crossed_once_never_or_lost_again():
+    rising = np.array([math.nan, 0.2, 0.5, 0.97, 0.99, 1.0])
+    assert [first_reached(rising, t) for t in (0.2, 0.5, 0.6, 0.98)] == [1, 2, 3, 4]
+    assert lowest_after(rising, 0.98) == 1.0
+    assert lowest_after(rising, 1.0) is None  # reached at the very end
+    never = np.array([math.nan, 0.2, 0.5])
+    assert first_reached(never, 0.98) is None
+    assert lowest_after(never, 0.98) is None
+    collapse = np.array([0.1, 0.99, 0.7, 0.4, 0.98, 0.95])
+    assert first_reached(collapse, 0.98) == 1
+    assert lowest_after(collapse, 0.98) == 0.4
+    assert first_reached(np.full(3, math.nan), 0.0) is None
+
+
+def test_steps_of_several_seeds_as_text():
+    assert reached_text([200_000, 220_000, 203_000]) == "203 k (200 k–220 k)"
+    assert reached_text([200_000]) == "200 k"
+    assert reached_text([None, 200_000, 220_000]) == "220 k (200 k–never), 2 of 3"
+    assert reached_text([None, None, 200_000]) == "never (200 k–never), 1 of 3"
+    assert reached_text([None, None]) == "never"
+
+
+def test_spreads_and_numbers_as_text():
+    assert spread([3.0, 1.0, 2.0]) == {"median": 2.0, "low": 1.0, "high": 3.0, "values": [3.0, 1.0, 2.0]}
+    assert spread_text(spread([22_000, 23_400, 21_000])) == "22 k (21 k–23.4 k)"
+    assert spread_text(spread([5.0])) == "5"
+    assert [short(x) for x in (0.01234, 999, 1234, 2.5e6)] == ["0.0123", "999", "1.23 k", "2.5 M"]
+
+
+def test_expand_raises_for_what_hydra_does_not_accept():
+    with pytest.raises(InputError, match="unknown key"):
+        expand("bench/ppo", ["blok=1"])
