@@ -28,7 +28,7 @@ class S5(StateSpaceCore):
     states in float32. The other options are `StateSpaceCore`'s.
     """
 
-    # With the paper's .001 to .1 the slowest states forget over 2,000 inputs; agents' episodes are hundreds long.
+    # With the paper's .001 to .1 the slowest states forget over 2,000 inputs; episodes are hundreds long.
     dt_min: float = 1e-2
     dt_max: float = 0.5
     gate: str = "half_glu"

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
-from ..agents import Agent, PPOConfig
+from ..agents import Agent, AgentState, PPOConfig
 from ..cores import make_core
 from ..envs import MetaEnv, make_meta_env
 from .config import TrainConfig
@@ -57,6 +58,17 @@ def build_agent(config: TrainConfig) -> Agent:
 def seed_keys(config: TrainConfig) -> jax.Array:
     """One key a seed, `[S]`; seed 3 of a batch of seeds is seed 3 alone."""
     return jax.vmap(jax.random.key)(jax.numpy.arange(config.seed, config.seed + config.seeds))
+
+
+def init_seeds(agent: Agent, config: TrainConfig) -> AgentState:
+    """Fresh agents of all seeds, leaves `[S, ...]`.
+
+    One after the other: batched QR (orthogonal initialisation) inside a larger program can deadlock XLA's CPU
+    thread pool where there are two cores (seen with jaxlib 0.10.2), so `init` is never vmapped.
+    """
+    init = jax.jit(agent.init)
+    states = [init(key) for key in seed_keys(config)]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
 
 
 @contextlib.contextmanager

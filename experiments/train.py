@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from ..agents import Agent, AgentState
-from .build import build_agent, seed_keys, settings
+from .build import build_agent, init_seeds, settings
 from .checkpoint import Checkpoints
 from .config import TrainConfig, train_config
 from .errors import Interrupted, TrainingFailed, catch_signals, input_errors
@@ -92,7 +92,7 @@ def _start(
     if newest is None:
         run_dir.truncate_metrics(0)
         with logs.phase(f"making {config.seeds} agent{'s' if config.seeds > 1 else ''}"):
-            return jax.block_until_ready(jax.jit(jax.vmap(agent.init))(seed_keys(config))), 0.0
+            return jax.block_until_ready(init_seeds(agent, config)), 0.0
     with logs.phase(f"resuming from update {newest}"), input_errors():
         state = checkpoints.restore(abstract_state(agent, config))
     run_dir.truncate_metrics(newest)

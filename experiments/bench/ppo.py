@@ -114,8 +114,8 @@ def table(result: Mapping[str, Any]) -> Table:
     notes = [
         f"{first['env']['name']}: {first['num_envs']} environments x {first['num_steps']} steps, "
         f"{first['epochs']} epochs, {first['minibatches']} minibatches, {len(result['seeds'])} seed(s)",
-        f"median (lowest–highest) of {own['blocks']} blocks of {own['block_updates']} update(s), the cores in "
-        f"turns; the first {_DROPPED} updates are dropped",
+        f"median (lowest–highest) of {own['blocks']} blocks of {own['block_updates']} update(s), the cores "
+        f"in turns; the first {_DROPPED} updates are dropped",
         "CPU-seconds are those of all threads of the process; on an accelerator only steps per second count",
     ]
     return Table("PPO: environment steps per second", header, rows, notes)

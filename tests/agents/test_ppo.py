@@ -155,9 +155,12 @@ def test_advantages_across_trials_see_only_the_meta_episodes_end():
 def test_seeds_do_not_meet():
     """Agents trained side by side are those trained alone, up to the order of floating-point sums."""
     agent = make_agent()
-    keys = jax.vmap(jax.random.key)(jnp.arange(3))
-    together = jax.jit(jax.vmap(lambda key: agent.update(agent.init(key))[0].params))(keys)
-    alone = jax.jit(lambda key: agent.update(agent.init(key))[0].params)(jax.random.key(2))
+    init, update = jax.jit(agent.init), jax.jit(lambda state: agent.update(state)[0].params)
+    states = [init(jax.random.key(seed)) for seed in range(3)]
+    together = jax.jit(jax.vmap(lambda state: agent.update(state)[0].params))(
+        jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+    )
+    alone = update(states[2])
     for x, y in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
         np.testing.assert_allclose(x[2], y, atol=2e-5)
 
