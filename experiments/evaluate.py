@@ -221,7 +221,8 @@ def _curve(returns: np.ndarray) -> dict[str, list[float]]:
 
 def device_name() -> str:
     """What the figures were measured on, such as `cpu (AMD EPYC, 2 cores)`."""
-    device = jax.devices()[0]
+    chosen: Any = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
+    device = chosen or jax.devices()[0]
     if device.platform != "cpu":
         return f"{device.platform} ({device.device_kind})"
     model = "unknown processor"

@@ -14,7 +14,13 @@ from ..evaluate import evaluate_agent, evaluation_env, write_evaluation
 from ..plots import adaptation_curve as plot_adaptation
 from ..restore import restore_run
 from ..run_dir import RunDir
-from ..stats import Interval, adaptation_curve, improvement, probability_of_improvement
+from ..stats import (
+    Interval,
+    adaptation_curve,
+    improvement,
+    interquartile_mean,
+    probability_of_improvement,
+)
 from .cases import Case, Settings, read_cases
 from .results import Table, record, save, short
 from .runs import raise_failures, train_all
@@ -57,6 +63,8 @@ def run(configs: Sequence[Mapping[str, Any]]) -> None:
         rows.append(row | {"parameters": parameters[case.label]})
     with settings(cases[0].train):
         result = record("adaptation", own, trained, rows) | {"failures": failures}
+    # what was measured elsewhere, and only drawn up here, keeps the name of the machine that measured it
+    result["device"] = " and ".join(dict.fromkeys(row["device"] for row in rows))
     save(result, own.folder, table(result), figure(result))
     raise_failures(failures)
 
@@ -120,11 +128,13 @@ def _row(
         "env_steps": case.train.updates * case.train.steps_per_update,
         "normalized": normalized,
         "curve": {field.name: getattr(curve, field.name) for field in dataclasses.fields(curve)},
-        "random": None if normalized else arrays[f"{split}_random"].mean(0),
+        # an interquartile mean as well: beside one, a mean would look better or worse than it is
+        "random": None if normalized else interquartile_mean(arrays[f"{split}_random"].T[:, None]),
         # the mean over tasks of a paired difference, as in `resetta evaluate`
         "last_minus_first": _interval(improvement(mine, 0, last)) if last else None,
         "over_none": _over_baseline(case, scores, last, cases),
         "train_seconds": run.rows()[-1]["wall_time"],
+        "device": json.loads((run.path / f"bench_{split}" / "eval.json").read_text())["device"],
     }
 
 

@@ -40,7 +40,8 @@ def against(
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(_thousands if max(ticks) >= 1e4 else _whole)
     if logarithmic:
-        axes.set_yscale("log")
+        axes.set_yscale("log", base=2)
+        axes.yaxis.set_major_formatter(_whole)
     if from_zero:
         axes.set_ylim(bottom=0)
     axes.set_xlabel(xlabel)

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from ..build import build_agent, seed_keys, settings
+from ..build import build_agent, init_seeds, settings
 from ..errors import input_errors
 from ..logs import phase
 from .cases import Case, Settings, read_cases
@@ -45,7 +45,7 @@ class _Player:
         self.compiled = compile_update(self.case.train, self.agent)
 
     def start(self) -> None:
-        self.state = jax.jit(jax.vmap(self.agent.init))(seed_keys(self.case.train))
+        self.state = init_seeds(self.agent, self.case.train)
         self.play(_DROPPED)
 
     def play(self, updates: int) -> Clock:

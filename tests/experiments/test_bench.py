@@ -236,6 +236,8 @@ def test_adaptation_compares_cores_and_is_kept(tmp_path, capsys, no_training):
         gain = row["last_minus_first"]
         assert gain["value"] == pytest.approx(row["curve"]["mean"][1] - row["curve"]["mean"][0], abs=1e-4)
         assert gain["low"] <= gain["value"] <= gain["high"]
+    assert gru["random"] == none["random"]
+    assert len(gru["random"]) == 4
     assert 0 <= gru["over_none"]["low"] <= gru["over_none"]["value"] <= gru["over_none"]["high"] <= 1
     assert none["over_none"] is None
     assert (tmp_path / "adaptation.png").stat().st_size > 1000
