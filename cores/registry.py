@@ -28,7 +28,7 @@ def core_options(name: str) -> dict[str, Any]:
     """The options of a core and their defaults (`dataclasses.MISSING` where one must be given)."""
     return {
         field.name: field.default
-        for field in dataclasses.fields(_load(name))
+        for field in dataclasses.fields(core_class(name))
         if field.name not in ("parent", "name")
     }
 
@@ -38,7 +38,7 @@ def make_core(name: str, **options: Any) -> Core:
 
     Raises `ValueError` for an unknown name or option, naming the valid ones.
     """
-    cls = _load(name)
+    cls = core_class(name)
     valid = core_options(name)
     for option in options:
         if option not in valid:
@@ -52,13 +52,17 @@ def make_core(name: str, **options: Any) -> Core:
     return cls(**options)
 
 
-def _load(name: str) -> type[Core]:
+def core_class(name: str) -> type[Core]:
+    """The class behind a name, or behind `module:Name`; raises `ValueError` where there is none."""
     if ":" in name:
         module, _, attribute = name.partition(":")
         try:
-            return getattr(importlib.import_module(module), attribute)
+            cls = getattr(importlib.import_module(module), attribute)
         except (ImportError, AttributeError, ValueError) as error:
             raise ValueError(f"core {name!r} cannot be loaded: {error}") from error
+        if not (isinstance(cls, type) and issubclass(cls, Core)):
+            raise ValueError(f"core {name!r} is not a subclass of resetta.cores.Core; derive it from that")
+        return cls
     if name not in _CORES:
         raise ValueError(
             f"unknown core {name!r}{_nearest(name, _CORES)}; choose from {', '.join(_CORES)}, "

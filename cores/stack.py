@@ -6,7 +6,7 @@ from typing import Any
 from jaxtyping import Array, Bool, Shaped
 
 from .base import Carry, Core
-from .registry import _load, core_options, make_core
+from .registry import core_class, core_options, make_core
 
 
 class Stack(Core, kw_only=True):
@@ -82,4 +82,4 @@ def _make_part(name: str, features: int, options: Mapping[str, Any]) -> Core:
     if not set(options) <= set(valid):
         make_core(name, **options)  # raises, and names the nearest option
     # An orphan until `setup` adopts it: a part made here must not register with whichever module is active.
-    return _load(name)(parent=None, **options)
+    return core_class(name)(parent=None, **options)

@@ -122,10 +122,11 @@ class TrainConfig:
 
 def train_config(raw: Mapping[str, Any]) -> TrainConfig:
     """A checked `TrainConfig` from the composed dictionary; `ValueError`, one sentence, for a mistake."""
-    return _build(TrainConfig, raw, "")
+    return build_dataclass(TrainConfig, raw, "")
 
 
-def _build(cls: type, raw: Any, prefix: str) -> Any:
+def build_dataclass(cls: type, raw: Any, prefix: str) -> Any:
+    """A dataclass from a mapping, types checked; `prefix` is what comes before a key in an error."""
     if not isinstance(raw, Mapping):
         raise ValueError(
             f"{prefix.rstrip('.') or 'the configuration'}={raw!r} must be a mapping of keys to values"
@@ -149,7 +150,7 @@ def _build(cls: type, raw: Any, prefix: str) -> Any:
 
 def _convert(hint: Any, value: Any, name: str) -> Any:
     if dataclasses.is_dataclass(hint):
-        return _build(typing.cast(type, hint), value, name + ".")
+        return build_dataclass(typing.cast(type, hint), value, name + ".")
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if value is None and type(None) in options:
         return None

@@ -4,10 +4,8 @@ Frames are uint8 arrays [T, H, W, 3]. Files are written beside their final name 
 whoever looks never finds half a film.
 """
 
-import contextlib
 import os
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,35 +13,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from .atomic import atomic
+
 Frames = UInt8[np.ndarray, "T H W 3"]
 
 _PAPER, _INK, _MUTED, _ACCENT = (250, 249, 246), (51, 65, 85), (100, 116, 139), (228, 87, 46)
-
-
-@contextlib.contextmanager
-def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yields a temporary path in the same folder, renamed to `path` when the block ends without error.
-
-    Raises `ValueError`, one sentence, where the folder cannot be made or written to.
-    """
-    target = Path(path)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.stem}-", suffix=target.suffix, dir=target.parent)
-    except OSError as error:
-        raise ValueError(
-            f"cannot write {target}: {error.strerror or error}; choose a folder you may write to"
-        ) from error
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)  # mkstemp's files are private, and a report is for sharing
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_mp4(path: str | os.PathLike[str], frames: Any, fps: float = 25, lossless: bool = False) -> Path:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import numpy as np
 from jaxtyping import Bool, Float
 
-from .media import atomic
+from .atomic import atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,20 +55,20 @@ _STYLE: Any = {
 }
 
 
-def _styled(draw: Callable[P, R]) -> Callable[P, R]:
+def styled(draw: Callable[P, R]) -> Callable[P, R]:
     """Draws in our style whatever the caller's matplotlib settings, and leaves them as they were."""
 
     @functools.wraps(draw)
-    def styled(*args: P.args, **kwargs: P.kwargs) -> R:
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> R:
         import matplotlib
 
         with matplotlib.rc_context(_STYLE):
             return draw(*args, **kwargs)
 
-    return styled
+    return drawn
 
 
-@_styled
+@styled
 def learning_curve(
     rows: Iterable[Mapping[str, Any]], title: str = "Learning curve", window: int = 0
 ) -> "Figure":
@@ -89,7 +89,7 @@ def learning_curve(
     for k, row in enumerate(kept):
         values = [np.nan if value is None else float(value) for value in row["episode_return"]]
         returns[k, : len(values)] = values
-    figure, axes = _figure(title)
+    figure, axes = new_figure(title)
     if not np.isfinite(returns).any():
         return _nothing(axes, "no trial has finished yet")
     smooth = _running_mean(returns, window or max(1, len(kept) // 50))
@@ -112,14 +112,14 @@ def learning_curve(
     )
     axes.set_xlabel("environment steps (per seed)")
     axes.set_ylabel("return of a trial")
-    axes.xaxis.set_major_formatter(_thousands)
+    axes.xaxis.set_major_formatter(thousands)
     axes.margins(x=0.01)
     if count > 1:
         axes.legend(loc="best")
     return figure
 
 
-@_styled
+@styled
 def adaptation_curve(
     curves: Mapping[str, Any],
     trained_trials: int | None = None,
@@ -134,7 +134,7 @@ def adaptation_curve(
     a curve, a sequence, or one number. A dotted line stands at `trained_trials`; what lies to the right of
     it was never trained.
     """
-    figure, axes = _figure(title)
+    figure, axes = new_figure(title)
     if not curves:
         return _nothing(axes, "nothing has been evaluated yet")
     longest = 1
@@ -184,7 +184,7 @@ def adaptation_curve(
     return figure
 
 
-@_styled
+@styled
 def carry_norm(
     norms: Float[np.ndarray, " T"],
     episode_starts: Bool[np.ndarray, " T"] | None = None,
@@ -193,7 +193,7 @@ def carry_norm(
 ) -> "Figure":
     """The norm of an agent's memory over time; ticks at each trial's start, lines where it is reset."""
     norms = np.asarray(norms, float)
-    figure, axes = _figure(title)
+    figure, axes = new_figure(title)
     if not norms.size:
         return _nothing(axes, "no memory was recorded")
     time = np.arange(len(norms))
@@ -213,7 +213,7 @@ def carry_norm(
     return figure
 
 
-@_styled
+@styled
 def save_png(figure: "Figure", path: str | os.PathLike[str], dpi: int = 160) -> Path:
     """Writes a figure as PNG, atomically."""
     with atomic(path) as temporary:
@@ -221,7 +221,7 @@ def save_png(figure: "Figure", path: str | os.PathLike[str], dpi: int = 160) -> 
     return Path(path)
 
 
-@_styled
+@styled
 def to_svg(figure: "Figure", alt: str = "") -> str:
     """A figure as an `<svg>` element to put into a page, `alt` being what a screen reader says.
 
@@ -247,7 +247,8 @@ def to_svg(figure: "Figure", alt: str = "") -> str:
     return re.sub(r"<svg[^>]*>", f'<svg viewBox="{box}"{label}>', svg, count=1)
 
 
-def _figure(title: str, size: tuple[float, float] = (7.2, 3.9)) -> "tuple[Figure, Axes]":
+def new_figure(title: str, size: tuple[float, float] = (7.2, 3.9)) -> "tuple[Figure, Axes]":
+    """An empty figure in our style, without matplotlib's global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -284,7 +285,8 @@ def _running_mean(values: np.ndarray, window: int) -> np.ndarray:
         return np.where(count > 0, total / count, np.nan)
 
 
-def _thousands(value: float, _: Any) -> str:
+def thousands(value: float, _: Any) -> str:
+    """A tick label such as `1.5 M`."""
     for size, unit in ((1e9, " B"), (1e6, " M"), (1e3, " k")):
         if abs(value) >= size:
             return f"{value / size:g}{unit}"

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from . import plots
-from .media import atomic
+from .atomic import atomic
 from .report_page import facts, figure, missing, page, plain_table, section, text
 from .report_words import bounds, headline, number
 from .run_record import SPLITS, Run, baselines, curves_of, read_run

@@ -1,6 +1,5 @@
 """A run's directory: what lies where, who may write there, and files that are whole or absent."""
 
-import contextlib
 import datetime
 import json
 import math
@@ -10,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from .atomic import atomic
 from .errors import InputError
 
 try:
@@ -366,20 +366,6 @@ def plain(value: Any, digits: int | None = _DIGITS) -> Any:
     if array.dtype == object:
         raise TypeError(f"{value!r} of type {type(value).__name__} cannot be written as JSON")
     return plain(array.tolist(), digits)
-
-
-@contextlib.contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """A path to write to that becomes `path` when the block ends well, and vanishes when it does not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part{path.suffix}")
-    try:
-        yield part
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -61,7 +61,7 @@ def train(
     if done >= config.updates:
         return state
     with logs.phase("compiling the update"):
-        update = jax.jit(_over_seeds(agent, config.seeds), donate_argnums=0).lower(state).compile()
+        update = jax.jit(over_seeds(agent, config.seeds), donate_argnums=0).lower(state).compile()
     began = time.monotonic() - seconds
     with catch_signals() as received:
         for number in range(done + 1, config.updates + 1):
@@ -124,7 +124,7 @@ def _finish(
     print(f"report: {report}")
 
 
-def _over_seeds(
+def over_seeds(
     agent: Agent, seeds: int
 ) -> Callable[[AgentState], tuple[AgentState, Mapping[str, jax.Array]]]:
     """`agent.update` over a leading seed axis.

@@ -18,7 +18,6 @@ from ..stats import (
     Interval,
     adaptation_curve,
     improvement,
-    interquartile_mean,
     probability_of_improvement,
 )
 from .cases import Case, Settings, read_cases
@@ -129,7 +128,7 @@ def _row(
         "normalized": normalized,
         "curve": {field.name: getattr(curve, field.name) for field in dataclasses.fields(curve)},
         # an interquartile mean as well: beside one, a mean would look better or worse than it is
-        "random": None if normalized else interquartile_mean(arrays[f"{split}_random"].T[:, None]),
+        "random": None if normalized else arrays[f"{split}_random"].mean(0),
         # the mean over tasks of a paired difference, as in `resetta evaluate`
         "last_minus_first": _interval(improvement(mine, 0, last)) if last else None,
         "over_none": _over_baseline(case, scores, last, cases),
@@ -165,7 +164,7 @@ def table(result: Mapping[str, Any]) -> Table:
     for row in result["rows"]:
         curve = row["curve"]
         cells = [
-            f"{curve['iqm'][k - 1]:.3f} [{curve['low'][k - 1]:.3f}, {curve['high'][k - 1]:.3f}]"
+            f"{curve['mean'][k - 1]:.3f} [{curve['mean_low'][k - 1]:.3f}, {curve['mean_high'][k - 1]:.3f}]"
             if k <= row["trials"]
             else "-"
             for k in shown
@@ -175,7 +174,7 @@ def table(result: Mapping[str, Any]) -> Table:
     first = next(iter(result["configs"].values()))
     kind = "normalised return" if result["rows"][0]["normalized"] else "return"
     notes = [
-        f"{first['env']['name']}, {_split(result)} tasks: interquartile mean of the {kind} over "
+        f"{first['env']['name']}, {_split(result)} tasks: mean of the {kind} over "
         f"{result['rows'][0]['tasks']} tasks x {len(result['seeds'])} seed(s), with 95 % intervals of a "
         "stratified bootstrap",
         f"trained on {trained} trials of a task; later ones were never trained",
@@ -201,9 +200,14 @@ def figure(result: Mapping[str, Any]) -> "Figure":
     rows = result["rows"]
     random = rows[0]["random"]
     return plot_adaptation(
-        {row["label"]: row["curve"] for row in rows},
+        # the mean, not the interquartile mean, which is 1 wherever three tasks in four are solved
+        {row["label"]: _mean_curve(row["curve"]) for row in rows},
         rows[0]["trained_trials"],
         None if random is None else {"random actions": random},
         title=f"Adaptation on {_split(result)} tasks",
         ylabel="normalised return of the trial" if rows[0]["normalized"] else "return of the trial",
     )
+
+
+def _mean_curve(curve: Mapping[str, Any]) -> dict[str, Any]:
+    return {"mean": curve["mean"], "low": curve["mean_low"], "high": curve["mean_high"]}

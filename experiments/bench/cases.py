@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..config import TrainConfig, _build, train_config
+from ..config import TrainConfig, build_dataclass, train_config
 from ..errors import InputError, input_errors
 
 _ADDED = ("command", "label", "variant")
@@ -76,7 +76,7 @@ def _settings(cls: type[S], raw: Mapping[str, Any]) -> S:
             raise InputError(
                 f"{field.name}={value!r} must be a list with a value at least, as {field.name}=[...]"
             )
-    return _build(cls, raw, "")
+    return build_dataclass(cls, raw, "")
 
 
 def check_counts(name: str, values: Sequence[Any]) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..plots import COLORS, INK, _figure, _styled, _thousands
+from ..plots import COLORS, INK, new_figure, styled, thousands
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -14,7 +14,7 @@ Point = tuple[float, float, float, float]
 """Where on the x axis, median, low, high."""
 
 
-@_styled
+@styled
 def against(
     lines: Mapping[str, Sequence[Point]],
     title: str,
@@ -26,7 +26,7 @@ def against(
     """A line per label, with bars from the lowest to the highest measurement; the x axis doubles."""
     from matplotlib.ticker import FixedLocator, NullLocator
 
-    figure, axes = _figure(title)
+    figure, axes = new_figure(title)
     for k, (label, points) in enumerate(lines.items()):
         x, median, low, high = np.array(points, float).T
         bars = np.abs(np.stack([median - low, high - median]))
@@ -38,7 +38,7 @@ def against(
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(_thousands if max(ticks) >= 1e4 else _whole)
+    axes.xaxis.set_major_formatter(thousands if max(ticks) >= 1e4 else _whole)
     if logarithmic:
         axes.set_yscale("log", base=2)
         axes.yaxis.set_major_formatter(_whole)
@@ -50,7 +50,7 @@ def against(
     return figure
 
 
-@_styled
+@styled
 def learning_curves(
     curves: Mapping[str, tuple[np.ndarray, np.ndarray]], thresholds: Sequence[float], title: str
 ) -> "Figure":
@@ -58,7 +58,7 @@ def learning_curves(
 
     A curve is (steps [N], returns [N, seed]) with NaN where nothing is known yet.
     """
-    figure, axes = _figure(title)
+    figure, axes = new_figure(title)
     for k, (label, (steps, returns)) in enumerate(curves.items()):
         color = COLORS[k % len(COLORS)]
         if returns.shape[1] > 1:
@@ -68,7 +68,7 @@ def learning_curves(
         axes.axhline(threshold, color=INK, linewidth=0.7, linestyle=":")
     axes.set_xlabel("environment steps (per seed)")
     axes.set_ylabel("return of a trial")
-    axes.xaxis.set_major_formatter(_thousands)
+    axes.xaxis.set_major_formatter(thousands)
     axes.margins(x=0.01)
     axes.legend(loc="best")
     return figure

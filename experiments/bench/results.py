@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
+from ..atomic import atomic
 from ..evaluate import device_name
 from ..plots import save_png
-from ..run_dir import atomic, write_json
+from ..run_dir import write_json
 from .cases import Case, Settings
 
 if TYPE_CHECKING:

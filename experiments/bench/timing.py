@@ -9,7 +9,7 @@ import jax
 from ...agents import Agent
 from ..build import build_agent, seed_keys
 from ..config import TrainConfig
-from ..train import _over_seeds
+from ..train import over_seeds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,7 @@ def compile_update(config: TrainConfig, agent: Agent | None = None) -> Compiled:
     state = jax.eval_shape(jax.vmap(agent.init), seed_keys(config))
     jax.clear_caches()  # or a second core would find what the first one traced
     start = now()
-    lowered = jax.jit(_over_seeds(agent, config.seeds), donate_argnums=0).lower(state)
+    lowered = jax.jit(over_seeds(agent, config.seeds), donate_argnums=0).lower(state)
     traced = now()
     update = lowered.compile()
     compiled = now()

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resetta.experiments.media import atomic, side_by_side, write_gif, write_mp4, write_png
+from resetta.experiments.atomic import atomic
+from resetta.experiments.media import side_by_side, write_gif, write_mp4, write_png
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from resetta.experiments.atomic import atomic
 from resetta.experiments.errors import InputError
 from resetta.experiments.run_dir import (
     RunDir,
-    atomic,
     check_run_dir,
     inherit,
     plain,
