@@ -14,7 +14,7 @@ from .results import Table, record, save, spread, spread_text
 from .timing import Compiled, compile_update, prepare
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from ..plots import Figure
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

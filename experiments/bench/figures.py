@@ -8,7 +8,7 @@ import numpy as np
 from ..plots import COLORS, INK, new_figure, styled, thousands
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from ..plots import Figure
 
 Point = tuple[float, float, float, float]
 """Where on the x axis, median, low, high."""
@@ -24,8 +24,6 @@ def against(
     from_zero: bool = False,
 ) -> "Figure":
     """A line per label, with bars from the lowest to the highest measurement; the x axis doubles."""
-    from matplotlib.ticker import FixedLocator, NullLocator
-
     figure, axes = new_figure(title)
     for k, (label, points) in enumerate(lines.items()):
         x, median, low, high = np.array(points, float).T
@@ -36,8 +34,8 @@ def against(
         )
     ticks = sorted({point[0] for points in lines.values() for point in points})
     axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_locator(FixedLocator(ticks))
-    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xticks(ticks)
+    axes.minorticks_off()
     axes.xaxis.set_major_formatter(thousands if max(ticks) >= 1e4 else _whole)
     if logarithmic:
         axes.set_yscale("log", base=2)

@@ -18,7 +18,7 @@ from .runs import raise_failures, train_all
 from .timing import count_parameters
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from ..plots import Figure
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from .results import Table, record, save
 from .timing import Compiled, compile_update, prepare
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from ..plots import Figure
 
 _MIB = 2**20
 

@@ -21,7 +21,7 @@ from ..run_dir import write_json
 from .cases import Case, Settings
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from ..plots import Figure
 
 _PACKAGES = ("jax", "jaxlib", "flax", "gymnax", "optax")
 

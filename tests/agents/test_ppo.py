@@ -138,7 +138,9 @@ def test_the_value_of_a_truncated_state_comes_from_its_final_observation():
     assert not final.reset.any()
     assert not final.episode_start.any()
     _, _, value = agent.apply(state.params, state.observations, carry, final)
-    np.testing.assert_allclose(rollout.final_value[199], value[0], rtol=1e-4, atol=1e-5)
+    # 200 steps of a pendulum in float32: the replay drifts by some 1e-5
+    np.testing.assert_allclose(rollout.final_value[199], value[0], atol=3e-4)
+    assert not np.allclose(rollout.final_value[199], rollout.value[200], atol=3e-3), "the next trial's value"
 
 
 def test_advantages_across_trials_see_only_the_meta_episodes_end():
