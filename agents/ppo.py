@@ -226,7 +226,7 @@ class Agent:
             terminated, truncated = outcome.terminated, outcome.truncated
             if self.config.gae_across_trials:
                 terminated, truncated = terminated & next_inputs.reset, truncated & next_inputs.reset
-            done = Rollout(
+            transition = Rollout(
                 inputs=inputs,
                 action=raw,
                 log_prob=self.policy.log_prob(params[0], raw),
@@ -238,7 +238,7 @@ class Agent:
                 trial_end=outcome.trial_end,
                 trial_return=outcome.trial_return,
             )
-            return (env_state, next_inputs, carry), done
+            return (env_state, next_inputs, carry), transition
 
         start = (state.env_state, state.inputs, state.carry)
         (env_state, inputs, carry), rollout = jax.lax.scan(
