@@ -27,26 +27,24 @@ def evaluate(
     A scan of fixed length (trials times the longest trial), so that no episode is waited for; what happens
     after a row's last trial is not counted.
     """
-    returns = jnp.zeros((env.num_envs, env.trials))
 
     def act(carry: Any, inputs: Any, key: Array) -> tuple[Any, Array]:
         carry, raw = agent.act(params, observations, carry, inputs, key, greedy)
         return carry, agent.policy.to_env(raw)
 
-    return _play(env, act, agent.initial_carry(env.num_envs), key, task_ids, returns)
+    return _play(env, act, agent.initial_carry(env.num_envs), key, task_ids)
 
 
 def evaluate_random(env: MetaEnv, key: Array, task_ids: Int[Array, " B"]) -> Float[Array, "B K"]:
     """Raw returns `[task, trial]` of uniformly random actions on the same tasks."""
-    returns = jnp.zeros((env.num_envs, env.trials))
 
     def act(carry: Any, inputs: Any, key: Array) -> tuple[Any, Array]:
         return carry, uniform_action(key, env.action, env.num_envs)
 
-    return _play(env, act, (), key, task_ids, returns)
+    return _play(env, act, (), key, task_ids)
 
 
-def _play(env: MetaEnv, act: Any, carry: Any, key: Array, task_ids: Array, returns: Array) -> Array:
+def _play(env: MetaEnv, act: Any, carry: Any, key: Array, task_ids: Array) -> Array:
     key_reset, key_steps = jax.random.split(key)
     env_state, inputs = env.reset(key_reset, task_ids)
     rows = jnp.arange(env.num_envs)
@@ -59,6 +57,7 @@ def _play(env: MetaEnv, act: Any, carry: Any, key: Array, task_ids: Array, retur
         returns = returns.at[rows, outcome.trial].add(jnp.where(playing, outcome.raw_reward, 0.0))
         return (env_state, inputs, carry, returns, playing & ~inputs.reset), None
 
+    returns = jnp.zeros((env.num_envs, env.trials))
     playing = jnp.ones(env.num_envs, bool)
     loop = (env_state, inputs, carry, returns, playing)
     keys = jax.random.split(key_steps, env.trials * env.max_steps)

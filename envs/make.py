@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from .base import BaseEnv, Continuous, Discrete
+from .base import BaseEnv, Discrete
 from .meta import MetaEnv, make_lanes
 from .registry import make_env
 from .tasks import TaskFamily
@@ -48,6 +48,12 @@ def make_meta_env(
     action_width = _action_width(every, projection, action_width)
     for name, bounds in {**(physics or {}), **(held_out_physics or {})}.items():
         _check_physics(every, name, bounds)
+    for name in held_out_physics or {}:
+        if name not in (physics or {}):
+            raise ValueError(
+                f"env.held_out_physics names {name!r}, which env.physics does not; "
+                "give its range for training too"
+            )
     chosen = unmet if split == "held_out" and unmet else met
     families = [
         TaskFamily(
@@ -110,6 +116,3 @@ def _check_physics(bases: list[BaseEnv], name: str, bounds: Any) -> None:
             raise ValueError(f"env.physics names {name!r}, which {base.name} does not have; it has {valid}")
     if len(bounds) != 2 or not bounds[0] <= bounds[1]:
         raise ValueError(f"env.physics.{name}={list(bounds)} must be [low, high] with low <= high")
-
-
-__all__ = ["Continuous", "Discrete", "make_meta_env"]

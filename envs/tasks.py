@@ -54,13 +54,17 @@ class TaskFamily:
     @property
     def continuous(self) -> bool:
         """Whether a task holds real-valued content, so that distinct ids are distinct tasks."""
-        projected = self.projection != "none" and len(self.base.observation_shape) == 1
-        return projected or bool(self.physics) or hasattr(self.base.env, "task_params")
+        return self._projected or bool(self.physics) or hasattr(self.base.env, "task_params")
 
     @property
     def size(self) -> int | None:
         """How many tasks there are; None for an endless family."""
         return None if self.continuous else self._permutations * self._indexed
+
+    @property
+    def _projected(self) -> bool:
+        """Whether observations are projected; pixels never are."""
+        return self.projection != "none" and len(self.base.observation_shape) == 1
 
     @property
     def _permutations(self) -> int:
@@ -99,7 +103,6 @@ class TaskFamily:
         seed = zlib.crc32(f"task family {self.base.name}".encode()) & 0x7FFFFFFF
         key = jax.random.fold_in(jax.random.key(seed), task_id)
         key_o, key_a, key_p, key_f, key_physics = jax.random.split(key, 5)
-        projected = self.projection != "none" and len(self.base.observation_shape) == 1
         if self.size is None:
             permutation_index = jax.random.randint(key_p, (), 0, self._permutations)
             index = jax.random.randint(key_f, (), 0, self._indexed)
@@ -108,7 +111,7 @@ class TaskFamily:
             permutation_index, index = position // self._indexed, position % self._indexed
         action = self.base.action
         observation_matrix = action_matrix = action_table = None
-        if projected:
+        if self._projected:
             observation_matrix = random_orthonormal(
                 key_o, self.observation_width, self.base.observation_shape[0]
             )

@@ -71,6 +71,12 @@ def init_seeds(agent: Agent, config: TrainConfig) -> AgentState:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
 
 
+def default_device() -> Any:
+    """The device that `settings` chose, or JAX's own first."""
+    chosen: Any = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
+    return chosen or jax.devices()[0]
+
+
 @contextlib.contextmanager
 def settings(config: TrainConfig) -> Iterator[Any]:
     """The device and the precision of matrix products that the configuration asks for."""

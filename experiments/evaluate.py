@@ -14,7 +14,7 @@ import numpy as np
 from ..agents import Agent, AgentState, evaluate, evaluate_random
 from ..envs import SPLITS, MetaEnv
 from ..envs.scores import normalize
-from .build import build_env, settings
+from .build import build_env, default_device, settings
 from .config import TrainConfig
 from .errors import InputError, input_errors
 from .logs import phase
@@ -221,8 +221,7 @@ def _curve(returns: np.ndarray) -> dict[str, list[float]]:
 
 def device_name() -> str:
     """What the figures were measured on, such as `cpu (AMD EPYC, 2 cores)`."""
-    chosen: Any = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
-    device = chosen or jax.devices()[0]
+    device = default_device()
     if device.platform != "cpu":
         return f"{device.platform} ({device.device_kind})"
     model = "unknown processor"

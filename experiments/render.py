@@ -14,6 +14,7 @@ from ..envs.base import Discrete
 from ..envs.draw import draw
 from ..envs.meta import MetaEnv
 from ..envs.tasks import SPLITS, evaluation_ids
+from .build import settings
 from .config import TrainConfig
 from .errors import InputError, input_errors
 from .evaluate import evaluation_env
@@ -30,14 +31,12 @@ SHOWS = ("first_last", "all")
 def run(raw: Mapping[str, Any]) -> None:
     """Film the agent of a run directory and renew its report."""
     run_dir, config, agent, state = restore_run(raw)
-    with input_errors():
+    with settings(config), input_errors():
         options = {
             name: raw[name] for name in ("split", "task", "tasks", "trials", "show", "seed", "size", "fps")
         }
-        if raw["greedy"] is not None:
-            options["greedy"] = raw["greedy"]
         with phase("playing and drawing"):
-            films = film_run(agent, config, state, run_dir, **options)
+            films = film_run(agent, config, state, run_dir, greedy=raw["greedy"], **options)
     report = write_report(run_dir.path)
     for path in [*films, report]:
         print(path)

@@ -7,7 +7,7 @@ import jax
 from jax.sharding import SingleDeviceSharding
 
 from ..agents import Agent, AgentState
-from .build import build_agent, seed_keys, settings
+from .build import build_agent, default_device, seed_keys, settings
 from .checkpoint import Checkpoints
 from .config import TrainConfig, train_config
 from .errors import InputError, input_errors
@@ -22,8 +22,7 @@ def restore_run(raw: Mapping[str, Any]) -> tuple[RunDir, TrainConfig, Agent, Age
     """
     run_dir = RunDir.read(raw["run_dir"])
     with input_errors():
-        saved = {**run_dir.config, "device": raw.get("device", "auto")}
-        config = train_config({k: v for k, v in saved.items() if k != "command"})
+        config = train_config({**run_dir.config, "device": raw.get("device", "auto")})
         with settings(config):
             agent = build_agent(config)
             if not run_dir.checkpoints.is_dir():
@@ -38,7 +37,6 @@ def restore_run(raw: Mapping[str, Any]) -> tuple[RunDir, TrainConfig, Agent, Age
 
 def abstract_state(agent: Agent, config: TrainConfig) -> Any:
     """The shapes and dtypes of a run's state, placed on the default device; nothing is computed."""
-    device = jax.config.jax_default_device or jax.devices()[0]  # pyright: ignore[reportAttributeAccessIssue]
-    sharding = SingleDeviceSharding(device)
+    sharding = SingleDeviceSharding(default_device())
     shapes = jax.eval_shape(jax.vmap(agent.init), seed_keys(config))
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)

@@ -5,8 +5,11 @@ law is that of a shuffled deck, and a reset costs four numbers instead of a sort
 counts because a batch of environments computes a reset at every step.
 """
 
+from typing import Any, TypeVar
+
 import jax
 import jax.numpy as jnp
+from gymnax.environments import environment, spaces
 from jaxtyping import Array, Int
 
 SUITS = 4
@@ -25,3 +28,35 @@ def deal(key: Array, remaining: Int[Array, " 4"]) -> tuple[Int[Array, ""], Int[A
     suit = jnp.minimum(jnp.sum(card >= jnp.cumsum(remaining)), SUITS - 1).astype(jnp.int32)
     taken = (jnp.arange(SUITS) == suit) & (total > 0)
     return suit, remaining - taken.astype(jnp.int32)
+
+
+State = TypeVar("State", bound=environment.EnvState)
+
+
+class DeckTask(environment.Environment[State, environment.EnvParams]):
+    """A trial that shows the suits of `num_cards` cards, one a step, and asks for a suit at each step."""
+
+    never_truncates = True
+    num_cards: int
+
+    @property
+    def default_params(self) -> environment.EnvParams:
+        """The trial's length follows from the number of decks."""
+        return environment.EnvParams(max_steps_in_episode=self.num_cards - 1)
+
+    def is_terminated(self, state: Any, params: Any) -> Array:
+        """Whether the last card has been dealt."""
+        return state.time >= self.num_cards - 1
+
+    @property
+    def num_actions(self) -> int:
+        """One answer per suit."""
+        return SUITS
+
+    def action_space(self, params: Any = None) -> spaces.Discrete:
+        """The four suits."""
+        return spaces.Discrete(SUITS)
+
+    def observation_space(self, params: Any) -> spaces.Discrete:
+        """The four suits."""
+        return spaces.Discrete(SUITS)

@@ -10,10 +10,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
-from gymnax.environments import environment, spaces
+from gymnax.environments import environment
 from jaxtyping import Array
 
-from .deck import CARDS_PER_DECK, SUITS, deal, full_deck
+from .deck import CARDS_PER_DECK, DeckTask, deal, full_deck
 
 
 @struct.dataclass
@@ -26,10 +26,8 @@ class RepeatFirstState(environment.EnvState):
     time: Any
 
 
-class RepeatFirst(environment.Environment[RepeatFirstState, environment.EnvParams]):
+class RepeatFirst(DeckTask[RepeatFirstState]):
     """Observation: the current suit, `Discrete(4)`. Action: the first suit, `Discrete(4)`."""
-
-    never_truncates = True
 
     def __init__(self, num_decks: int = 1):
         super().__init__()
@@ -37,11 +35,6 @@ class RepeatFirst(environment.Environment[RepeatFirstState, environment.EnvParam
             raise ValueError(f"num_decks={num_decks} leaves nothing to deal; use 1 or more")
         self.num_decks = num_decks
         self.num_cards = num_decks * CARDS_PER_DECK
-
-    @property
-    def default_params(self) -> environment.EnvParams:
-        """The trial's length follows from the number of decks."""
-        return environment.EnvParams(max_steps_in_episode=self.num_cards - 1)
 
     def reset_env(self, key: Array, params: Any) -> tuple[Array, RepeatFirstState]:
         """A full deck with its first card dealt."""
@@ -60,20 +53,3 @@ class RepeatFirst(environment.Environment[RepeatFirstState, environment.EnvParam
     def observe(self, key: Array, state: RepeatFirstState, action: Any, params: Any) -> Array:
         """The current suit."""
         return state.current
-
-    def is_terminated(self, state: RepeatFirstState, params: Any) -> Array:
-        """Whether the last card has been dealt."""
-        return state.time >= self.num_cards - 1
-
-    @property
-    def num_actions(self) -> int:
-        """One answer per suit."""
-        return SUITS
-
-    def action_space(self, params: Any = None) -> spaces.Discrete:
-        """The four suits."""
-        return spaces.Discrete(SUITS)
-
-    def observation_space(self, params: Any) -> spaces.Discrete:
-        """The four suits."""
-        return spaces.Discrete(SUITS)

@@ -11,10 +11,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
-from gymnax.environments import environment, spaces
+from gymnax.environments import environment
 from jaxtyping import Array
 
-from .deck import CARDS_PER_DECK, SUITS, deal, full_deck
+from .deck import CARDS_PER_DECK, DeckTask, deal, full_deck
 
 
 @struct.dataclass
@@ -26,10 +26,8 @@ class RepeatPreviousState(environment.EnvState):
     time: Any
 
 
-class RepeatPrevious(environment.Environment[RepeatPreviousState, environment.EnvParams]):
+class RepeatPrevious(DeckTask[RepeatPreviousState]):
     """Observation: the current suit, `Discrete(4)`. Action: the suit k cards back, `Discrete(4)`."""
-
-    never_truncates = True
 
     def __init__(self, num_decks: int = 1, k: int = 4):
         super().__init__()
@@ -38,11 +36,6 @@ class RepeatPrevious(environment.Environment[RepeatPreviousState, environment.En
             raise ValueError(f"k={k} does not fit num_decks={num_decks}; use 1 <= k < 52 * num_decks")
         self.num_decks = num_decks
         self.k = k
-
-    @property
-    def default_params(self) -> environment.EnvParams:
-        """The trial's length follows from the number of decks."""
-        return environment.EnvParams(max_steps_in_episode=self.num_cards - 1)
 
     def reset_env(self, key: Array, params: Any) -> tuple[Array, RepeatPreviousState]:
         """A full deck with its first card dealt."""
@@ -69,20 +62,3 @@ class RepeatPrevious(environment.Environment[RepeatPreviousState, environment.En
     def observe(self, key: Array, state: RepeatPreviousState, action: Any, params: Any) -> Array:
         """The current suit."""
         return state.recent[state.time % self.k]
-
-    def is_terminated(self, state: RepeatPreviousState, params: Any) -> Array:
-        """Whether the last card has been dealt."""
-        return state.time >= self.num_cards - 1
-
-    @property
-    def num_actions(self) -> int:
-        """One answer per suit."""
-        return SUITS
-
-    def action_space(self, params: Any = None) -> spaces.Discrete:
-        """The four suits."""
-        return spaces.Discrete(SUITS)
-
-    def observation_space(self, params: Any) -> spaces.Discrete:
-        """The four suits."""
-        return spaces.Discrete(SUITS)

@@ -193,6 +193,10 @@ def test_lanes_keep_their_rows():
         ),
         ({"lanes": {"cartpole": {}}, "num_envs": 4, "physics": {"lenght": [0, 1]}}, "does not have"),
         ({"lanes": {"cartpole": {}}, "num_envs": 4, "physics": {"length": [2, 1]}}, "low <= high"),
+        (
+            {"lanes": {"cartpole": {}}, "num_envs": 4, "held_out_physics": {"length": [1, 2]}},
+            "for training too",
+        ),
         ({"lanes": {"cartpole": {}}, "num_envs": 4, "trials": 0}, "trials=0"),
         ({"lanes": {}, "num_envs": 4}, "no base environment"),
         ({"lanes": {"cartpol": {}}, "num_envs": 4}, "did you mean"),
