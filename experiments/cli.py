@@ -26,9 +26,16 @@ _COMMANDS = {
     "train": Command("train an agent, evaluate it on tasks it never saw, film it, report", "train"),
     "evaluate": Command("evaluate a trained agent, trial by trial", "evaluate", reads_run=True),
     "render": Command("film a trained agent", "render", reads_run=True),
+    "video-train": Command("train a model of videos, frame by frame; evaluate, film, report", "video_train"),
+    "video-evaluate": Command(
+        "evaluate a video model against baselines, frame by frame", "video_evaluate", reads_run=True
+    ),
+    "video-sample": Command("let a video model go on from a context", "video_sample", reads_run=True),
+    "video-inspect": Command("say what is in a folder of videos", "video_inspect"),
     "report": Command("write the report of a run again", "report", reads_run=True),
     "bench": Command("measure cores side by side: speed, learning, memory", "bench", expands=True),
 }
+_BEGINS_RUN = ("train", "video-train")
 _HELP = ("-h", "--help")
 _MULTIRUN = ("-m", "--multirun")
 
@@ -80,6 +87,8 @@ def _main(argv: list[str]) -> int:
         if part is None:
             return 0 if rest else 2
         name = f"{name}/{part}"
+    if name == "video-inspect":  # `resetta video-inspect DIR`
+        rest = [word if "=" in word or word.startswith("-") else f"data.path={word}" for word in rest]
     flags = [word for word in rest if word in (*_HELP, *_MULTIRUN, "--cfg")]
     overrides = [word for word in rest if word not in flags]
     if any(flag in _HELP for flag in flags):
@@ -101,7 +110,7 @@ def _main(argv: list[str]) -> int:
     from .compose import compose, explicit_keys
 
     config = compose(name, overrides)
-    if name == "train":
+    if name in _BEGINS_RUN:
         from .run_dir import inherit
 
         config = inherit(config, explicit_keys(overrides))
@@ -114,12 +123,14 @@ def work(name: str, config: Any) -> None:
     name, _, part = name.partition("/")
     command = _COMMANDS[name]
     with input_errors():
-        if name == "train":
-            _check_training(config)
+        if name in _BEGINS_RUN:
+            _check_training(name, config)
         if command.reads_run:
             from .run_dir import RunDir
 
-            RunDir.read(config["run_dir"])
+            run = RunDir.read(config["run_dir"])
+            if name != "report":
+                run.check_kind(name, video=name.startswith("video-"))
     from .logs import phase
 
     with _orderly_sigterm():
@@ -152,11 +163,17 @@ class _Terminated(BaseException):
     pass
 
 
-def _check_training(config: dict[str, Any]) -> None:
-    from .config import train_config
+def _check_training(name: str, config: dict[str, Any]) -> None:
     from .run_dir import check_run_dir
 
-    train_config(config)
+    if name == "train":
+        from .config import train_config
+
+        train_config(config)
+    else:
+        from .video_config import video_config
+
+        video_config(config)
     if config["wandb"]:
         from .logs import check_loggers
 
@@ -203,8 +220,8 @@ def _list(words: list[str]) -> int:
     if len(words) > 1:
         raise InputError(f"`resetta list` takes one name, not {' '.join(words)!r}")
     if words and words[0] in _HELP:
-        print("usage: resetta list [cores|envs|experiments]\n")
-        print("Show the names that core=, env= and +experiment= take.")
+        print("usage: resetta list [cores|envs|datasets|models|experiments]\n")
+        print("Show the names that core=, env=, data=, model= and +experiment= take.")
         return 0
     print(list_text(words[0] if words else None), end="", flush=True)
     return 0
@@ -212,8 +229,8 @@ def _list(words: list[str]) -> int:
 
 def _overview() -> str:
     rows = {name: command.summary for name, command in _available().items()}
-    rows["list"] = "show the cores, environments and experiments there are"
-    lines = "\n".join(f"  {name:<10} {summary}" for name, summary in rows.items())
+    rows["list"] = "show the cores, environments, data sets, models and experiments there are"
+    lines = "\n".join(f"  {name:<14} {summary}" for name, summary in rows.items())
     return (
         "Resetta: memory that resets.\n\nusage: resetta <command> [key=value ...]\n\n"
         f"{lines}\n\n`resetta <command> --help` explains every key of a command.\n"

@@ -26,9 +26,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from .errors import InputError
-from .listing import choices, did_you_mean, entries, read_config
+from .listing import choices, did_you_mean, entries, plural, read_config
 
-GROUPS = ("core", "env", "experiment")
+GROUPS = ("core", "env", "data", "model", "experiment")
+_OPEN = ("core", "data", "model")  # with module:Name, any option may be given
 _VERSION_BASE = "1.3"
 _MISSING = re.compile(r"Missing mandatory value: (\S+)")
 _MOST_CHECKED = 64  # combinations of a sweep composed ahead of it
@@ -52,8 +53,8 @@ class PartsSource(ConfigSource):
         return True
 
     def is_group(self, config_path: str) -> bool:
-        """Whether the path is one of the two groups."""
-        return config_path.rstrip("/") in ("core", "env")
+        """Whether the path is a group with such entries."""
+        return config_path.rstrip("/") in ("core", "env", "data", "model")
 
     def is_config(self, config_path: str) -> bool:
         """Whether the path is an entry made here."""
@@ -73,7 +74,7 @@ class PartsSource(ConfigSource):
 
 def _part(config_path: str) -> tuple[str | None, dict[str, Any]] | None:
     group, _, name = config_path.removesuffix(".yaml").partition("/")
-    if ":" in name and group == "core":
+    if ":" in name and group in _OPEN:
         return None, {"defaults": ["custom", "_self_"], "target": name}
     if group != "env":
         return None
@@ -189,7 +190,7 @@ def _named(override: Override) -> Override:
         override.is_delete() or override.is_sweep_override() or isinstance(value, str)
     ):
         raise InputError(
-            f"{override.input_line} must name one {group}; `resetta list {group}s` shows them all"
+            f"{override.input_line} must name one {group}; `resetta list {plural(group)}` shows them all"
         )
     return override
 
@@ -237,7 +238,7 @@ def _worded(command: str, config_dir: Path | None) -> Iterator[None]:
         elif group == "env":
             cure = "`resetta list envs` shows them all, and module:Name takes your own"
         else:
-            cure = f"choose from {', '.join(valid)}" + (", or give module:Name" if group == "core" else "")
+            cure = f"choose from {', '.join(valid)}" + (", or give module:Name" if group in _OPEN else "")
         raise InputError(
             f"unknown {group or 'config'} {name!r}{did_you_mean(name, valid)}; {cure}"
         ) from error
@@ -321,7 +322,7 @@ def _checked(line: str, override: Override, base: Any, command: str) -> str:
             node = node[int(part)]
         elif isinstance(node, dict) and part in node:
             node = node[part]
-        elif isinstance(node, dict) and i and (not node or (parts[0] == "core" and "target" in node)):
+        elif isinstance(node, dict) and i and (not node or (parts[0] in _OPEN and "target" in node)):
             return f"++{line}"
         else:
             raise InputError(_unknown_key(key, base, command))

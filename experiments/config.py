@@ -115,9 +115,9 @@ class TrainConfig:
                 f"num_envs={self.num_envs} is not divisible by the {lanes} base environments of "
                 f"{self.env.name}; use {low or lanes} or {low + lanes}"
             )
-        _choice("precision", self.precision, PRECISIONS)
-        _choice("device", self.device, DEVICES)
-        _choice("resume", self.resume, ("auto", "never"))
+        check_choice("precision", self.precision, PRECISIONS)
+        check_choice("device", self.device, DEVICES)
+        check_choice("resume", self.resume, ("auto", "never"))
 
 
 def train_config(raw: Mapping[str, Any]) -> TrainConfig:
@@ -179,6 +179,7 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
     raise ValueError(f"{name}={value!r} must be {wanted}")
 
 
-def _choice(name: str, value: str, valid: tuple[str, ...]) -> None:
+def check_choice(name: str, value: str, valid: tuple[str, ...]) -> None:
+    """Raise `ValueError` for a value that is none of the valid ones."""
     if value not in valid:
         raise ValueError(f"{name}={value!r} must be one of {', '.join(valid)}")

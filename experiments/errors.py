@@ -23,12 +23,12 @@ class Interrupted(BaseException):
     Hydra's launchers, must not start the next one.
     """
 
-    def __init__(self, signum: int, run_dir: str | Path | None = None):
-        super().__init__(signum, run_dir)
-        self.signum, self.run_dir = signum, run_dir
+    def __init__(self, signum: int, run_dir: str | Path | None = None, command: str = "train"):
+        super().__init__(signum, run_dir, command)
+        self.signum, self.run_dir, self.command = signum, run_dir, command
 
     def __str__(self) -> str:
-        where = "" if self.run_dir is None else f"; go on with: resetta train run_dir={self.run_dir}"
+        where = "" if self.run_dir is None else f"; go on with: resetta {self.command} run_dir={self.run_dir}"
         return f"interrupted by {signal.Signals(self.signum).name}, a checkpoint is written{where}"
 
 

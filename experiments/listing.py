@@ -14,7 +14,7 @@ from .errors import InputError
 _KEY = re.compile(r"^( *)([A-Za-z_]\w*):(?:\s+(.*))?$")
 _GROUP = re.compile(r"^ +- (?:optional |override )*/?(\w+): *(\S+)")
 _COMMENT = re.compile(r"(?:^|\s)#\s?(.*)$")
-_LISTS = ("cores", "envs", "experiments")
+_LISTS = {"cores": "core", "envs": "env", "datasets": "data", "models": "model", "experiments": "experiment"}
 
 
 class Entry(NamedTuple):
@@ -113,7 +113,9 @@ def command_help(
     own: dict[str, str] = {}  # the defaults that the chosen environment brings
     for group, default in groups(text).items():
         name = (chosen or {}).get(group, default)
-        rows.append((f"{group}={name}", f"one of `resetta list {group}s`, or module:Name for your own"))
+        rows.append(
+            (f"{group}={name}", f"one of `resetta list {plural(group)}`, or module:Name for your own")
+        )
         chosen_text = read_config(f"{group}/{name}", config_dir) or ""
         if "@package _global_" in chosen_text:
             own |= {entry.key: entry.default for entry in entries(chosen_text)}
@@ -152,7 +154,12 @@ def list_text(kind: str | None, config_dir: Path | None = None) -> str:
 
 
 def _listed(kind: str, config_dir: Path | None) -> dict[str, str]:
-    return choices(kind.removesuffix("s"), config_dir)
+    return choices(_LISTS[kind], config_dir)
+
+
+def plural(group: str) -> str:
+    """What `resetta list` calls the entries of a config group."""
+    return next(name for name, of in _LISTS.items() if of == group)
 
 
 def did_you_mean(word: str, valid: Iterable[str], n: int = 3) -> str:

@@ -63,8 +63,9 @@ def phase(text: str, console: Console | None = None) -> Iterator[None]:
 class Logs:
     """Shows the rows of one run; a context manager.
 
-    `total_steps` and `start_step` are environment steps of one seed, `start_step` the checkpoint's when a run
-    is resumed: TensorBoard then drops what an interrupted run wrote beyond it.
+    `total_steps` and `start_step` are environment steps of one seed, or a video model's optimiser steps;
+    `start_step` is the checkpoint's when a run is resumed: TensorBoard then drops what an interrupted run
+    wrote beyond it.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Logs:
         check_loggers({"wandb": wandb})
         self._console = console or Console(stderr=True)
         self._total, self._seeds = total_steps, seeds
+        self._steps = "step" if run.video else "env_steps"
         self._seen: deque[tuple[float, int]] = deque([(time.monotonic(), start_step)], maxlen=_WINDOW)
         self._last_line = -math.inf
         self._progress: Progress | None = None
@@ -95,20 +97,21 @@ class Logs:
         _line(self._console, text)
 
     def log(self, row: Mapping[str, Any]) -> None:
-        """Show one row, which needs `env_steps`; lists hold one value per seed, NaN where there is none."""
+        """Show one row, which needs `env_steps` (`step` of a video run); lists hold one value per seed."""
         row = plain(row)
-        self._seen.append((time.monotonic(), row["env_steps"]))
+        steps = row[self._steps]
+        self._seen.append((time.monotonic(), steps))
         if self._console.is_terminal:
             self._bar(row)
-        elif time.monotonic() - self._last_line >= _QUIET or row["env_steps"] >= self._total:
+        elif time.monotonic() - self._last_line >= _QUIET or steps >= self._total:
             self._last_line = time.monotonic()
             self.say(self._text(row))
         scalars = dict(_scalars(row))
         if self._tensorboard is not None:
             for name, value in scalars.items():
-                self._tensorboard.add_scalar(name, value, row["env_steps"])
+                self._tensorboard.add_scalar(name, value, steps)
         if self._wandb is not None:
-            self._wandb.log(scalars, step=row["env_steps"])
+            self._wandb.log(scalars, step=steps)
 
     @contextlib.contextmanager
     def phase(self, text: str) -> Iterator[None]:
@@ -136,21 +139,23 @@ class Logs:
         self.close()
 
     def _speed(self) -> float:
-        """Environment steps a second of one seed, over the last rows."""
+        """Steps a second of one seed, over the last rows."""
         (start, first), (end, last) = self._seen[0], self._seen[-1]
         return (last - first) / (end - start) if end > start else 0.0
 
     def _text(self, row: Mapping[str, Any]) -> str:
         speed = self._speed()
-        parts = [f"{_short(row['env_steps'])}/{_short(self._total)} steps"]
+        parts = [f"{_short(row[self._steps])}/{_short(self._total)} steps"]
         if speed > 0:
             parts.append(f"{_short(speed * self._seeds)} steps/s")
-            left = max(self._total - row["env_steps"], 0) / speed
+            left = max(self._total - row[self._steps], 0) / speed
             parts.append(f"{_duration(left)} left")
         finite = _finite(row.get("episode_return"))
         if finite:
             several = f" (mean of {len(finite)} seeds)" if len(finite) > 1 else ""
             parts.append(f"return {sum(finite) / len(finite):.3g}{several}")
+        if isinstance(row.get("loss"), float) and self._steps == "step":
+            parts.append(f"loss {row['loss']:.4g}")
         return " | ".join(parts)
 
     def _bar(self, row: Mapping[str, Any]) -> None:
@@ -160,7 +165,7 @@ class Logs:
             )
             self._progress.start()
             self._task = self._progress.add_task("", total=self._total)
-        completed = min(row["env_steps"], self._total)
+        completed = min(row[self._steps], self._total)
         self._progress.update(self._task, completed=completed, description=self._text(row))
 
     def _stop_bar(self) -> None:
@@ -172,7 +177,7 @@ class Logs:
 def _scalars(row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     """Every number of a row; a list's values one by one, since seeds stay separate in every file."""
     for name, value in row.items():
-        if name in ("env_steps", "update"):
+        if name in ("env_steps", "update", "step"):
             continue
         values = value if isinstance(value, list) else [value]
         for seed, item in enumerate(values):

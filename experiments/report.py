@@ -34,6 +34,10 @@ def write_report(run_dir: str | os.PathLike[str]) -> Path:
     if not directory.is_dir():
         raise ValueError(f"run_dir={directory} is not a directory; give the directory of a run")
     run = read_run(directory)
+    if "data" in run.config:
+        from .video_report import write_video_report
+
+        return write_video_report(run)
     curves = curves_of(run)
     name = _name(run)
     content = page(
@@ -41,12 +45,12 @@ def write_report(run_dir: str | os.PathLike[str]) -> Path:
         [
             _header(run, name, curves),
             _adaptation(run, curves),
-            _films(run),
+            films(run),
             _learning(run),
             _memory(run),
             _table(run, curves),
             _how(run),
-            _footer(run),
+            footer(run),
         ],
     )
     with atomic(directory / "report.html") as temporary:
@@ -59,7 +63,7 @@ def _header(run: Run, name: str, curves: Mapping[str, Curve]) -> str:
     steps = next(
         (row["env_steps"] for row in reversed(run.rows) if isinstance(row.get("env_steps"), int)), None
     )
-    seconds = _seconds(run)
+    seconds = training_seconds(run)
     seeds = next(
         (len(row["episode_return"]) for row in run.rows if isinstance(row.get("episode_return"), list)), None
     )
@@ -71,7 +75,7 @@ def _header(run: Run, name: str, curves: Mapping[str, Curve]) -> str:
     if run.trained_trials > 1:
         shown.append(("trials per task", run.trained_trials))
     if seconds:
-        shown.append(("training time", _duration(seconds)))
+        shown.append(("training time", duration(seconds)))
     if run.summary.get("device"):
         shown.append(("device", str(run.summary["device"]).partition(" (")[0]))  # in full further down
     parts = "".join(f'<p class="lead">{text(line)}</p>' for line in more)
@@ -85,7 +89,7 @@ def _header(run: Run, name: str, curves: Mapping[str, Curve]) -> str:
 def _adaptation(run: Run, curves: Mapping[str, Curve]) -> str:
     if not curves:
         return section(
-            "Adaptation", missing(f"Not evaluated yet: {_code(run, 'evaluate')} plays tasks it never saw.")
+            "Adaptation", missing(f"Not evaluated yet: {code(run, 'evaluate')} plays tasks it never saw.")
         )
     labelled = {
         SPLITS[split]: {"mean": curve.mean, "low": curve.mean_low, "high": curve.mean_high}
@@ -104,19 +108,20 @@ def _adaptation(run: Run, curves: Mapping[str, Curve]) -> str:
     return section("Adaptation", figure(plots.to_svg(drawn, alt), caption))
 
 
-def _films(run: Run) -> str:
-    films = _media(run, ".mp4", ".webm")
-    stems = {film.with_suffix("").name for film in films}
-    films += [path for path in _media(run, ".gif") if path.stem not in stems]
+def films(run: Run, maker: str = "render") -> str:
+    """Every film and picture in `media/` that is not too large; `maker` is the command that makes them."""
+    paths = _media(run, ".mp4", ".webm")
+    stems = {film.with_suffix("").name for film in paths}
+    paths += [path for path in _media(run, ".gif") if path.stem not in stems]
     pictures = [
         path
         for path in _media(run, ".png", ".jpg", ".jpeg")
         if not _is_memory(path) and path.stem not in stems
     ]
-    if not films and not pictures:
-        return section("Film", missing(f"No film yet: {_code(run, 'render')} makes one."))
+    if not paths and not pictures:
+        return section("Film", missing(f"No film yet: {code(run, maker)} makes one."))
     parts, spent = [], 0
-    for path in [*films, *pictures]:
+    for path in [*paths, *pictures]:
         size = path.stat().st_size
         if size > _LARGEST_FILM or spent + size > _FILM_BUDGET:
             where = path.relative_to(run.path).as_posix()
@@ -166,7 +171,7 @@ def _is_memory(path: Path) -> bool:
 
 def _learning(run: Run) -> str:
     if not run.rows:
-        return section("Learning", missing(f"No metrics.jsonl yet: {_code(run, 'train')} writes one."))
+        return section("Learning", missing(f"No metrics.jsonl yet: {code(run, 'train')} writes one."))
     alt = "Return of training trials against environment steps, one line a seed."
     caption = (
         "Trials that finished in training, under the sampled policy: one thin line a seed, and their mean."
@@ -193,7 +198,7 @@ def _memory(run: Run) -> str:
     if pictures:
         return section("Memory", *pictures)
     return section(
-        "Memory", missing(f"Nothing recorded: {_code(run, 'render')} draws what the memory holds over time.")
+        "Memory", missing(f"Nothing recorded: {code(run, 'render')} draws what the memory holds over time.")
     )
 
 
@@ -240,11 +245,11 @@ def _how(run: Run) -> str:
             value = ", ".join(f"{package} {version}" for package, version in value.items())
         if value:
             pairs.append((name, value))
-    seconds = _seconds(run)
+    seconds = training_seconds(run)
     if seconds:
         pairs.append(("training seconds", f"{seconds:,.0f}"))
     commands = "\n".join(
-        f"# {why}\nuv run resetta {_command(run, name)}"
+        f"# {why}\nuv run resetta {command_line(run, name)}"
         for name, why in (
             ("evaluate", "evaluate it again"),
             ("render", "film it"),
@@ -264,7 +269,8 @@ def _how(run: Run) -> str:
     return section("How it was run", *parts)
 
 
-def _footer(run: Run) -> str:
+def footer(run: Run) -> str:
+    """The last line: which version wrote the page, and when."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
@@ -283,7 +289,8 @@ def _name(run: Run) -> str:
     return " · ".join(parts) or run.path.resolve().name
 
 
-def _seconds(run: Run) -> float | None:
+def training_seconds(run: Run) -> float | None:
+    """Seconds of training, from eval.json or the last row of metrics; None where nobody knows."""
     told = run.summary.get("train_seconds")
     if isinstance(told, int | float):
         return float(told)
@@ -293,15 +300,18 @@ def _seconds(run: Run) -> float | None:
     )
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours, whichever reads best."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def _command(run: Run, command: str) -> str:
+def command_line(run: Run, command: str) -> str:
+    """A command on this run as one types it after `resetta`."""
     return f"{command} {shlex.quote(f'run_dir={run.path}')}"
 
 
-def _code(run: Run, command: str) -> str:
-    return f"<code>resetta {text(_command(run, command))}</code>"
+def code(run: Run, command: str) -> str:
+    """A command on this run, in HTML."""
+    return f"<code>resetta {text(command_line(run, command))}</code>"

@@ -28,6 +28,9 @@ FREE_KEYS = frozenset(
             "checkpoint_every",
             "keep_checkpoints",
             "max_bad_updates",
+            "prefetch",
+            "eval_clips",
+            "samples",
         ),
         *("tensorboard", "wandb", "render", "eval_tasks", "eval_trials", "eval_greedy"),
     }
@@ -55,6 +58,8 @@ class RunDir:
         self.report = path / "report.html"
         self.eval_json = path / "eval.json"
         self.eval_npz = path / "eval.npz"
+        self.video = "data" in config  # a run of video-train; else one of train
+        self.counter = "step" if self.video else "update"  # what counts the rows of metrics.jsonl
         self._lock: IO[str] | None = None
         self._metrics_file: IO[str] | None = None
 
@@ -99,14 +104,28 @@ class RunDir:
             raise InputError(f"run_dir={path} {what}; give the directory that `resetta train` wrote")
         return cls(path, config, resumed=True)
 
+    def check_kind(self, command: str, video: bool) -> None:
+        """Raise `InputError` where `command` is for the other kind of run."""
+        if self.video != video:
+            kind, others = (
+                ("videos", "video-evaluate and video-sample")
+                if self.video
+                else ("an agent", "evaluate and render")
+            )
+            raise InputError(
+                f"run_dir={self.path} is a run of {kind}, which `resetta {command}` does not take; use {others}"
+            )
+
     def append(self, row: Mapping[str, Any]) -> None:
-        """Add one line to metrics.jsonl; `row` needs `update` and `env_steps`.
+        """Add one line to metrics.jsonl; `row` needs `update` and `env_steps`, or `step` in a video run.
 
         Arrays become lists, NaN and infinity null. Each line is handed to the operating system whole; it is
         forced to the disk by `sync` only, since a resumed run cuts back to its checkpoint anyway.
         """
-        if not {"update", "env_steps"} <= row.keys():
-            raise ValueError(f"a row of metrics needs 'update' and 'env_steps'; it has {sorted(row)}")
+        needed = {"step"} if self.video else {"update", "env_steps"}
+        if not needed <= row.keys():
+            names = " and ".join(map(repr, sorted(needed)))
+            raise ValueError(f"a row of metrics needs {names}; it has {sorted(row)}")
         if self._metrics_file is None:
             self._metrics_file = self.metrics.open("a", encoding="utf-8")
         self._metrics_file.write(json.dumps(plain(row), sort_keys=True, allow_nan=False) + "\n")
@@ -121,12 +140,12 @@ class RunDir:
         """The whole lines of metrics.jsonl."""
         return [row for _, row in self._lines()]
 
-    def truncate_metrics(self, last_update: int) -> None:
-        """Cut metrics.jsonl back to rows whose `update` is at most `last_update`; a torn line goes too."""
+    def truncate_metrics(self, last: int) -> None:
+        """Cut metrics.jsonl back to rows whose `update` (or `step`) is at most `last`; a torn line goes too."""
         if self._metrics_file is not None:
             self._metrics_file.close()
             self._metrics_file = None
-        kept = "".join(line for line, row in self._lines() if row.get("update", math.inf) <= last_update)
+        kept = "".join(line for line, row in self._lines() if row.get(self.counter, math.inf) <= last)
         if self.metrics.exists() and kept != self.metrics.read_text(encoding="utf-8", errors="replace"):
             with atomic(self.metrics) as part:
                 part.write_text(kept, encoding="utf-8")

@@ -1,0 +1,234 @@
+"""`report.html` of a video run: how well it predicts, frame by frame, and its films."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from . import plots
+from .atomic import atomic
+from .report import code, command_line, duration, films, footer, training_seconds
+from .report_page import facts, figure, missing, page, plain_table, section, text
+from .run_record import Run, read_metrics
+from .video_plots import UNITS, WHO, horizon_curve, loss_curve
+
+_TABLE = (1, 2, 5, 10, 20, 50, 100, 200, 400, 800, 1200)
+_FIRST = ("position_error", "identity", "psnr", "ssim", "revisit_psnr", "new_psnr", "iou", "diversity")
+_ERRORS = ("mse", "position_error")  # measures that are better low
+
+
+def write_video_report(run: Run) -> Path:
+    """Writes `report.html` of a video run, replacing it at once or not at all; returns its path."""
+    name = " · ".join(str((run.config.get(group) or {}).get("name", "")) for group in ("data", "model"))
+    content = page(
+        f"{name} · Resetta",
+        [
+            _header(run, name),
+            _curves(run),
+            films(run, "video-sample"),
+            _learning(run),
+            _table(run),
+            _protocol(run),
+            _how(run),
+            footer(run),
+        ],
+    )
+    with atomic(run.path / "report.html") as temporary:
+        temporary.write_text(content, encoding="utf-8")
+    return run.path / "report.html"
+
+
+def headline(metrics: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """One sentence on what eval.json's measures say, and further ones."""
+    psnr = metrics.get("psnr")
+    if not isinstance(psnr, Mapping) or not psnr.get("model"):
+        return "Not evaluated yet.", []
+    model = psnr["model"]
+    first = f"The first predicted frame has a PSNR of {model[0]:.1f} dB" + (
+        f", the {ordinal(len(model))} {model[-1]:.1f} dB." if len(model) > 1 else "."
+    )
+    more = [
+        _ahead("PSNR", psnr, "copy_last", "showing the last frame again", higher=True),
+        _ahead("PSNR", psnr, "mean_frame", "the mean of the context", higher=True),
+    ]
+    position = metrics.get("position_error")
+    if isinstance(position, Mapping):
+        error = position["model"]
+        more.append(
+            f"Objects are {error[0]:.1f} pixels off in the first frame and {error[-1]:.1f} in the last."
+        )
+        for who, words in (
+            ("copy_last", "showing the last frame again"),
+            ("constant", "guessing the centre"),
+        ):
+            if who in position:
+                more.append(_ahead("position error", position, who, words, higher=False))
+    return first, more
+
+
+def _ahead(measure: str, entry: Mapping[str, Any], who: str, words: str, higher: bool) -> str:
+    """Up to which frame the model is better than a baseline without a break."""
+    pairs = list(zip(entry["model"], entry[who], strict=True))
+    better = [a is not None and b is not None and (a > b if higher else a < b) for a, b in pairs]
+    count = better.index(False) if False in better else len(better)
+    if count == len(better):
+        return f"By {measure} it beats {words} at every one of the {count} frames."
+    if count == 0:
+        return f"By {measure} it does not beat {words} even at the first frame."
+    return f"By {measure} it beats {words} up to the {ordinal(count)} of {len(better)} frames."
+
+
+def ordinal(number: int) -> str:
+    """`1st`, `2nd`, `3rd`, `4th`, …"""
+    ending = "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"
+
+
+def _header(run: Run, name: str) -> str:
+    sentence, more = headline(run.summary.get("metrics") or {})
+    shown: list[tuple[str, object]] = []
+    steps = next((row["step"] for row in reversed(run.rows) if "step" in row), None)
+    if steps is not None:
+        shown.append(("optimiser steps", f"{steps:,}"))
+    if run.summary.get("parameters"):
+        shown.append(("parameters", f"{run.summary['parameters']:,}"))
+    if run.summary.get("memory_bytes"):
+        shown.append(("memory of a clip", f"{run.summary['memory_bytes'] / 1e3:,.0f} kB"))
+    seconds = training_seconds(run)
+    if seconds:
+        shown.append(("training time", duration(seconds)))
+    if run.summary.get("device"):
+        shown.append(("device", str(run.summary["device"]).partition(" (")[0]))
+    parts = "".join(f'<p class="lead">{text(line)}</p>' for line in more)
+    notes = "".join(missing(text(f"{note[0].upper()}{note[1:]}.")) for note in run.notes)
+    return (
+        f'<header><p class="run"><b>Resetta</b> · {text(name)}</p>\n<h1>{text(sentence)}</h1>\n{parts}'
+        f"{facts(shown) if shown else ''}{notes}</header>"
+    )
+
+
+def _measured(run: Run) -> dict[str, Mapping[str, Any]]:
+    """The measures that have values, the telling ones first."""
+    metrics = run.summary.get("metrics") or {}
+    names = [name for name in _FIRST if name in metrics] + [name for name in metrics if name not in _FIRST]
+    return {name: metrics[name] for name in names if isinstance(metrics[name], Mapping)}
+
+
+def _curves(run: Run) -> str:
+    measured = _measured(run)
+    if not measured:
+        return section(
+            "Frame by frame", missing(f"Not evaluated yet: {code(run, 'video-evaluate')} measures it.")
+        )
+    parts = []
+    for name, entry in measured.items():
+        if name.endswith("_best") or name == "mse":
+            continue
+        better = "lower" if name in _ERRORS or name.endswith("error") else "higher"
+        caption = f"{UNITS.get(name, name)}, mean over clips; {better} is better."
+        if name == "diversity":
+            caption = "How much the futures drawn of one clip differ from each other."
+        drawn = plots.to_svg(horizon_curve(entry, name), f"{name} against the predicted frame")
+        parts.append(figure(drawn, text(caption)))
+    note = '<p class="lead">Bands are 95 % bootstrap intervals over clips.</p>'
+    return section("Frame by frame", note, *parts)
+
+
+def _learning(run: Run) -> str:
+    if not run.rows:
+        return section("Learning", missing(f"No metrics.jsonl yet: {code(run, 'video-train')} writes one."))
+    parts = [
+        figure(plots.to_svg(loss_curve(run.rows), "Training loss against the step."), "The model's loss.")
+    ]
+    rows = read_metrics(run.path / "autoencoder" / "metrics.jsonl")
+    if rows:
+        drawn = plots.to_svg(loss_curve(rows), "The autoencoder's training loss against the step.")
+        parts.append(figure(drawn, "The autoencoder's loss; it was trained first and is frozen since."))
+    return section("Learning", *parts)
+
+
+def _table(run: Run) -> str:
+    measured = _measured(run)
+    if not measured:
+        return ""
+    parts = []
+    for name, entry in measured.items():
+        whos = [who for who in entry if f"{who}_low" in entry]
+        horizon = len(entry[whos[0]])
+        shown = [k for k in _TABLE if k < horizon] + [horizon]
+        head = "".join(f'<th scope="col">{text(WHO.get(who, who))}</th>' for who in whos)
+        rows = "".join(
+            f'<tr><th scope="row">+{k}</th>'
+            + "".join(f"<td>{_cell(entry, who, k - 1)}</td>" for who in whos)
+            + "</tr>"
+            for k in shown
+        )
+        parts.append(
+            f"<p>{text(UNITS.get(name, name.replace('_', ' ')))}</p>"
+            f'<div class="scroll"><table><thead><tr><th scope="col">frame</th>{head}</tr></thead>'
+            f"<tbody>{rows}</tbody></table></div>"
+        )
+    absent = [(name, reason) for name, reason in (run.summary.get("missing") or {}).items()]
+    if absent:
+        parts.append("<p>Unavailable</p>" + plain_table(absent, "Measures that are unavailable"))
+    return section("Measures at some frames", *parts)
+
+
+def _cell(entry: Mapping[str, Any], who: str, k: int) -> str:
+    value = entry[who][k]
+    if value is None:
+        return "–"
+    low, high = (entry.get(f"{who}_{end}") for end in ("low", "high"))
+    if not low or not high or low[k] is None:
+        return f"{value:.3f}"
+    return f"{value:.3f} [{low[k]:.3f}, {high[k]:.3f}]"
+
+
+def _protocol(run: Run) -> str:
+    protocol = run.summary.get("protocol")
+    if not isinstance(protocol, Mapping):
+        return ""
+    pairs = [(key, _words(value)) for key, value in protocol.items()]
+    parts = [plain_table(pairs, "The protocol of the evaluation")]
+    scores = run.summary.get("rfvd")
+    if isinstance(scores, Mapping):
+        rows = [
+            (who, f"{value['mean']:.3f} ± {value['spread']:.3f} over five nets, {value['n']} windows")
+            for who, value in scores.items()
+            if isinstance(value, Mapping)
+        ]
+        parts.append(
+            "<p>rfvd-v1, a Fréchet distance of untrained random features (not FVD); to be read beside its "
+            "floor, real clips against other real ones, and never across data sets.</p>"
+        )
+        parts.append(plain_table(rows, "rfvd-v1"))
+    elif scores:
+        parts.append(f"<p>rfvd-v1: {text(scores)}.</p>")
+    return section("What was measured", *parts)
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {item}" for key, item in value.items())
+    return "–" if value is None else str(value)
+
+
+def _how(run: Run) -> str:
+    pairs: list[tuple[str, object]] = []
+    for key, value in run.config.items():
+        pairs.append((key, value.get("name", _words(value)) if isinstance(value, dict) else _words(value)))
+    for key, name in (("device", "evaluated on"), ("versions", "versions")):
+        if run.summary.get(key):
+            pairs.append((name, _words(run.summary[key])))
+    commands: Sequence[tuple[str, str]] = (
+        ("video-evaluate", "evaluate it again"),
+        ("video-sample", "let it go on from a context"),
+        ("video-train", "go on training where it stopped"),
+        ("report", "write this page again"),
+    )
+    lines = "\n".join(f"# {why}\nuv run resetta {command_line(run, name)}" for name, why in commands)
+    parts = [f"<pre>{text(lines)}</pre>", plain_table(pairs, "How the run was configured")]
+    if run.config_text:
+        parts.append(
+            f"<details><summary>config.yaml in full</summary><pre>{text(run.config_text)}</pre></details>"
+        )
+    return section("How it was run", *parts)

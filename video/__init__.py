@@ -1,0 +1,1 @@
+"""Long videos, frame by frame: reading, generated worlds, frame-autoregressive models, measures."""

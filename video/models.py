@@ -1,0 +1,129 @@
+"""Video models by name, and what `size=tiny|small|paper` means for each."""
+
+import dataclasses
+import difflib
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+
+from ..cores import core_options, make_core
+from .clip import ActionSpace
+from .model import FrameModel
+
+# name: (module:Name, the default core)
+_MODELS = {
+    "conv_s5": ("predictor:Predictor", "conv_s5"),
+    "conv_lstm": ("predictor:Predictor", "conv_lstm"),
+    "transformer": ("predictor:Predictor", "attention"),
+    "far": ("far:FAR", "frame_attention"),
+    "recurrent_flow": ("recurrent_flow:RecurrentFlow", "conv_s5"),
+}
+SIZES = ("tiny", "small", "paper")
+
+# Encoders: `tiny` stacks patches of 4 x 4 pixels, which is what a CPU can afford; `paper` is ConvS5's own.
+_ENCODERS: dict[str, dict[str, Any]] = {
+    "tiny": {"widths": (32, 64), "patch": 4},
+    "small": {"widths": (64, 128), "patch": 2},
+    "paper": {"widths": (64, 128, 256), "patch": 1},
+}
+# Cores: about equal parameters within a size.
+_CORES: dict[str, dict[str, dict[str, Any]]] = {
+    "conv_s5": {
+        "tiny": {"features": 64, "num_layers": 4, "state_size": 64},
+        "small": {"features": 128, "num_layers": 8, "state_size": 128},
+        "paper": {"features": 256, "num_layers": 8, "state_size": 256},
+    },
+    "conv_lstm": {
+        "tiny": {"features": 64, "num_layers": 2},
+        "small": {"features": 128, "num_layers": 4},
+        "paper": {"features": 256, "num_layers": 4},
+    },
+    "attention": {
+        "tiny": {"features": 128, "num_layers": 4, "num_heads": 4, "window": 128},
+        "small": {"features": 384, "num_layers": 8, "num_heads": 8, "window": 512},
+        "paper": {"features": 1024, "num_layers": 8, "num_heads": 16, "window": 1536},
+    },
+    "frame_attention": {},
+    "other": {
+        "tiny": {"features": 128, "num_layers": 2},
+        "small": {"features": 512, "num_layers": 4},
+        "paper": {"features": 1024, "num_layers": 8},
+    },
+}
+
+
+def model_names() -> list[str]:
+    """The names that `make_model` takes."""
+    return [*_MODELS]
+
+
+def make_model(
+    options: Mapping[str, Any], *, size: int, channels: int, actions: ActionSpace, dtype: Any = jnp.float32
+) -> FrameModel:
+    """A model from its options: `name`, `size` (tiny, small or paper), and what is to differ from that.
+
+    An option that is None takes what `size` says. `module:Name` as the name is called with the options and
+    `size`, `channels`, `actions`, `dtype` of the data. Raises `ValueError`, naming the valid ones, for
+    unknown names and options.
+    """
+    given = {key: _hashable(value) for key, value in options.items() if value is not None}
+    name, scale = str(given.pop("name")), str(given.pop("size", "tiny"))
+    data = {"size": size, "channels": channels, "actions": actions, "dtype": dtype}
+    if ":" in name:
+        return load(name)(**given, **data)
+    if name not in _MODELS:
+        raise ValueError(f"unknown model {name!r}{_near(name, _MODELS)}; choose from {', '.join(_MODELS)}")
+    if scale not in SIZES:
+        raise ValueError(f"model.size={scale!r} must be one of {', '.join(SIZES)}")
+    target, default_core = _MODELS[name]
+    core = _core(str(given.pop("core", default_core)), scale, given)
+    module, _, attribute = target.partition(":")
+    cls: Any = getattr(importlib.import_module(f".{module}", __package__), attribute)
+    valid = {field.name for field in dataclasses.fields(cls)} - {"core", *data}
+    for option in given:
+        if option not in valid:
+            raise ValueError(
+                f"model {name!r} has no option {option!r}{_near(option, valid)}; "
+                f"its options are {', '.join(sorted(valid))}"
+            )
+    if "widths" in valid:
+        given = _ENCODERS[scale] | given
+    if "tokens" in valid and "tokens" not in given:
+        given["tokens"] = "grid" if core.spatial else "pooled"
+    return cls(core=core, **given, **data)
+
+
+def _core(name: str, scale: str, given: dict[str, Any]) -> Any:
+    """The core, from what `size` says and what was given; takes its own options out of `given`."""
+    by_size = _CORES.get(name, _CORES["other"]).get(scale, {})
+    valid = core_options(name)
+    chosen = {key: value for key, value in by_size.items() if key in valid}
+    for key in ("features", "num_layers", "remat"):
+        value = given.pop(key, None)
+        if value is not None and key in valid:
+            chosen[key] = value
+    chosen |= dict(given.pop("core_options", ()))
+    return make_core(name, **chosen)
+
+
+def load(name: str) -> Any:
+    """What `module:Name` names; raises `ValueError`, one sentence, where there is nothing."""
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"{name!r} cannot be loaded: {error}") from error
+
+
+def _hashable(value: Any) -> Any:
+    """Lists as tuples and mappings as tuples of pairs, so that a model can be a key of a cache."""
+    if isinstance(value, Mapping):
+        return tuple((key, _hashable(item)) for key, item in value.items())
+    return tuple(_hashable(item) for item in value) if isinstance(value, list | tuple) else value
+
+
+def _near(word: str, valid: Any) -> str:
+    close = difflib.get_close_matches(word, list(valid), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,0 +1,1 @@
+"""Videos that are drawn, with exact ground truth: no file, no download."""
