@@ -47,7 +47,7 @@ def build_learner(config: VideoConfig, model: FrameModel) -> Learner:
         seed=config.seed,
         lr=config.lr,
         lr_final=config.lr_final,
-        warmup=min(config.warmup, config.total_steps // 2),
+        warmup=config.warmup,
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
         ema=config.ema,

@@ -1,8 +1,8 @@
-"""Which frames training sees at which step: a function of the seed and a cursor, so that it can be resumed."""
+"""Which frames training sees at which step: a function of the seed and a cursor, which a run resumes from."""
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int
@@ -57,7 +57,7 @@ class Windows:
 
 
 class Cursor(NamedTuple):
-    """Where each row of a stream stands: how many clips it has begun before, and the frame inside its clip."""
+    """Where each row of a stream stands: how many clips lie behind it, and the frame inside its clip."""
 
     clips: Int[np.ndarray, " B"]
     frame: Int[np.ndarray, " B"]
@@ -161,12 +161,12 @@ class Streams:
     def next(self, cursor: Cursor) -> tuple[Clip, Cursor]:
         """The piece `[chunk + 1, B]` at a cursor, numpy, and the cursor of the next."""
         plan, after = self.plan(cursor)
-        shape = (self.chunk + 1, self.batch)
-        frames = np.empty((*shape, self.data.size, self.data.size, self.data.channels), np.uint8)
-        actions, reset = self.data.actions.nothing(*shape), np.zeros(shape, bool)
+        shape, image = (self.chunk + 1, self.batch), (self.data.size, self.data.size, self.data.channels)
+        frames: Any = np.empty((*shape, *image), np.uint8)
+        actions: Any = self.data.actions.nothing(*shape)
+        reset: Any = np.zeros(shape, bool)
         for segments in plan:
-            for some in self._read_alike(segments):
-                clip, part = some
+            for clip, part in self._read_alike(segments):
                 for k, (row, place, _, start, take, length) in enumerate(zip(*part, strict=True)):
                     # what was read ends with the segment or, where it was shifted, with the clip
                     skip = start - min(start, length - len(clip.frames))
@@ -219,8 +219,8 @@ def long_enough(data: VideoData, split: str, frames: int) -> Ids:
         raise ValueError(f"there are no {split} clips; give the data at least one clip for this split")
     if len(ids) == 0:
         raise ValueError(
-            f"no {split} clip has {frames} frames (the longest has {lengths.max()}); use clips of "
-            f"{lengths.max()} frames or fewer, or longer videos"
+            f"no {split} clip has {frames} frames (the longest has {lengths.max()}); "
+            "use that many frames or fewer, or longer videos"
         )
     return ids
 
