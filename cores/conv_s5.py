@@ -1,6 +1,5 @@
 """ConvS5: state-space layers whose state is an image, for frames, with a memory that resets."""
 
-import math
 from functools import partial
 from typing import Any
 
@@ -8,6 +7,7 @@ import flax.linen as nn
 import jax
 from jaxtyping import Array, Bool, Float
 
+from .conv_block import resnet_block
 from .ssm import Pair, StateSpace, StateSpaceCore, one_of
 
 NONLINEARITIES = ("resnet", "half_glu", "gelu")
@@ -100,10 +100,4 @@ class ConvS5Layer(nn.Module):
         if self.nonlinearity == "half_glu":
             y = jax.nn.gelu(nn.LayerNorm(dtype=y.dtype, name="glu_norm")(y))
             return y * jax.nn.sigmoid(nn.Dense(self.features, dtype=y.dtype, name="gate")(y))
-        frames = y.reshape(-1, *y.shape[2:])  # [T*B, H, W, C]: a group's statistics are those of one frame
-        groups = math.gcd(32, self.features)
-        h = frames
-        for i in (1, 2):
-            h = jax.nn.gelu(nn.GroupNorm(groups, dtype=y.dtype, name=f"norm_{i}")(h))
-            h = self._conv(h, self.features, f"conv_{i}")
-        return jax.nn.gelu(frames + h).reshape(y.shape)
+        return resnet_block(y, self.features, self.kernel)

@@ -11,6 +11,7 @@ from .base import Core
 _CORES = {
     "s5": ".s5:S5",
     "conv_s5": ".conv_s5:ConvS5",
+    "conv_lstm": ".conv_lstm:ConvLSTM",
     "gru": ".rnn:GRU",
     "lstm": ".rnn:LSTM",
     "attention": ".attention:Attention",

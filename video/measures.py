@@ -23,7 +23,7 @@ MSE_FLOOR = 1e-10  # under the logarithm of PSNR: equal frames have 100 dB, a fi
 WINDOW, SIGMA, K1, K2 = 11, 1.5, 0.01, 0.03  # SSIM's
 _AT_ONCE = 16  # frames measured at a time, which bounds the memory of a long horizon
 
-# Weights that this package doesn't have and won't imitate: such a measure comes from `load_metric` or not at all.
+# Weights that this package doesn't have and won't imitate: these come from `load_metric` or not at all.
 _NEED_WEIGHTS = ("lpips", "fvd")
 
 
@@ -61,25 +61,23 @@ def psnr(
     return -10.0 * np.log10(np.maximum(mse(predicted, truth), np.float32(MSE_FLOOR)))
 
 
-def _gaussian() -> np.ndarray:
-    offsets = np.arange(WINDOW) - WINDOW // 2
-    taps = np.exp(-0.5 * np.square(offsets / SIGMA))
-    return (taps / taps.sum()).astype(np.float32)
+def _gaussian(size: int) -> np.ndarray:
+    """The window at every place where it fits, `[size − 10, size]`: row i has its weights for place i."""
+    taps = np.exp(-0.5 * np.square((np.arange(WINDOW) - WINDOW // 2) / SIGMA))
+    places = np.arange(size - WINDOW + 1)[:, None]
+    out = np.zeros((size - WINDOW + 1, size), np.float32)
+    out[places, places + np.arange(WINDOW)] = taps / taps.sum()
+    return out
 
 
 def _blur(images: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
-    """The Gaussian window's local mean where the whole window fits (`VALID`).
+    """The window's local mean where it fits as a whole (`VALID`), along H and along W.
 
-    Shifted sums, first along H and then along W: accelerators round the inputs of their convolutions, which
-    the small differences E[x²] − E[x]² can't afford.
+    Accelerators round the inputs of products and convolutions unless asked not to, which the small
+    differences E[x²] − E[x]² can't afford.
     """
-    for axis in (1, 2):
-        kept = images.shape[axis] - WINDOW + 1
-        images = sum(
-            float(tap) * jax.lax.slice_in_dim(images, k, k + kept, axis=axis)
-            for k, tap in enumerate(_gaussian())
-        )
-    return images
+    rows, columns = _gaussian(images.shape[1]), _gaussian(images.shape[2])
+    return jnp.einsum("ih,bhwc,jw->bijc", rows, images, columns, precision=jax.lax.Precision.HIGHEST)
 
 
 @jax.jit
@@ -121,8 +119,10 @@ def ssim(
 @jax.jit
 def _diversity(samples: Array) -> Array:
     def one(frames: Array) -> Array:
-        # The mean of (x_i − x_j)² over pairs i < j is twice the unbiased variance.
-        return 2.0 * jnp.var(_as_unit(frames), axis=0, ddof=1).mean((1, 2, 3))
+        # The mean of (x_i − x_j)² over pairs i < j is twice the unbiased variance. Differences to the first
+        # future are exact for uint8, and zero for equal ones.
+        pixels = frames.astype(jnp.float32)
+        return 2.0 * jnp.var((pixels - pixels[0]) / 255.0, axis=0, ddof=1).mean((1, 2, 3))
 
     return jax.lax.map(one, samples.swapaxes(0, 1))
 
@@ -159,7 +159,7 @@ def mean_frame(context: Shaped[np.ndarray, "C B ..."], horizon: int) -> Shaped[n
 def unavailable(name: str) -> str:
     """What stands in a result for a measure that can't be computed: the word, whatever the measure.
 
-    LPIPS and FVD need weights that only the user can supply, through `load_metric`; nothing takes their place.
+    LPIPS and FVD need weights that only the user can supply, through `load_metric`: nothing replaces them.
     """
     return "unavailable"
 
@@ -170,7 +170,7 @@ def load_metric(spec: str) -> Measure:
 
     It may say by an attribute `higher_is_better` which way is better; without one, best of N isn't reported.
 
-    Raises `ValueError` with the cure when the name isn't of that form, or leads to nothing that can be called.
+    Raises `ValueError` when the name isn't of that form, or leads to nothing that can be called.
     """
     module_name, colon, attribute = spec.partition(":")
     if not (module_name and colon and attribute):

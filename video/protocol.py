@@ -68,15 +68,15 @@ class Protocol:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Protocol":
-        """The protocol of `to_dict`; raises `ValueError` for keys that it doesn't know or that are missing."""
+        """The protocol of `to_dict`; raises `ValueError` for unknown and for missing keys."""
         known = {field.name for field in dataclasses.fields(cls)}
         for wrong, what in ((set(values) - known, "unknown"), (known - set(values), "missing")):
             if wrong:
                 raise ValueError(
-                    f"{', '.join(sorted(wrong))} {'is' if len(wrong) == 1 else 'are'} {what} in this protocol; "
-                    f"it has {', '.join(sorted(known))}"
+                    f"{what} in this protocol: {', '.join(sorted(wrong))}; it has {', '.join(sorted(known))}"
                 )
-        return cls(**{name: dict(v) if isinstance(v, Mapping) else v for name, v in values.items()})
+        plain: dict[str, Any] = {k: dict(v) if isinstance(v, Mapping) else v for k, v in values.items()}
+        return cls(**plain)
 
 
 def _presets() -> dict[str, Protocol]:
@@ -110,24 +110,33 @@ def protocol_from(
     seed: int | None = None,
     **others: Any,
 ) -> Protocol:
-    """The preset `name`, or the run's own `context` and `frames` when that is None; `others` are further fields.
+    """The preset `name`, or the run's own `context` and `frames` when that is None.
 
     A preset's context and frames are what it is: other values raise `ValueError`, as an unknown name does.
-    How many clips and samples, and the seed, may be chosen freely; 64 clips and one sample without a preset.
+    How many clips and samples, and the seed, may be chosen freely; without a preset there are 64 clips and
+    one sample. `others` are further fields.
     """
-    given = {"context": context, "frames": frames, "clips": clips, "samples": samples, "seed": seed, **others}
+    given: dict[str, Any] = {
+        "context": context,
+        "frames": frames,
+        "clips": clips,
+        "samples": samples,
+        "seed": seed,
+        **others,
+    }
     given = {key: value for key, value in given.items() if value is not None}
     if name is None or name == _OWN:
         if context is None or frames is None:
             raise ValueError("without a protocol both context and frames are needed; give them")
-        return Protocol(**{"clips": 64, **given})
+        return dataclasses.replace(Protocol(clips=64, context=context, frames=frames), **given)
     if name not in PRESETS:
         raise ValueError(f"protocol={name} is unknown; use one of {', '.join(PRESETS)}")
     preset = PRESETS[name]
     for key in ("context", "frames"):
         if given.get(key, getattr(preset, key)) != getattr(preset, key):
             raise ValueError(
-                f"{key}={given[key]} contradicts protocol={name}, which has {getattr(preset, key)}; leave out one"
+                f"{key}={given[key]} contradicts protocol={name}, which has {getattr(preset, key)}; "
+                "leave out one of the two"
             )
     return dataclasses.replace(preset, **given)
 

@@ -15,8 +15,8 @@ The definition, which the version stands for:
   `numpy.random.Generator(PCG64(net)).standard_normal`, net = 0…4, as float32 [time, height, width, in, out].
 - Features: of the last layer's [2, 8, 8, 64], the mean over time and places, and the standard deviation over
   time averaged over places: 128 numbers.
-- Value: (|μ₁ − μ₂|² + tr(C₁ + C₂ − 2 (C₁^½ C₂ C₁^½)^½)) / tr(C₁), C₁ of the real windows, in float64, unbiased
-  covariances; the mean over the five nets, with their standard deviation as its spread.
+- Value: (|μ₁ − μ₂|² + tr(C₁ + C₂ − 2 (C₁^½ C₂ C₁^½)^½)) / tr(C₁), C₁ of the real windows, in float64 with
+  unbiased covariances; the mean over the five nets, with their standard deviation as its spread.
 
 The same number of windows stands on either side, 256 or more: at finite N the distance is biased upwards by
 about 1/N, so it is read beside its floor, which is what other real windows score.
@@ -24,6 +24,7 @@ about 1/N, so it is read beside its floor, which is what other real windows scor
 
 import functools
 import hashlib
+import itertools
 from collections.abc import Mapping
 
 import jax
@@ -50,7 +51,7 @@ def _weights() -> tuple[tuple[np.ndarray, ...], ...]:
     for net in range(NETS):
         generator = np.random.Generator(np.random.PCG64(net))
         layers = []
-        for inputs, outputs in zip(_CHANNELS[:-1], _CHANNELS[1:], strict=True):
+        for inputs, outputs in itertools.pairwise(_CHANNELS):
             normal = generator.standard_normal((3, 3, 3, inputs, outputs))
             layers.append((normal * np.sqrt(2.0 / (27 * inputs))).astype("<f4"))
         nets.append(tuple(layers))
@@ -84,18 +85,22 @@ def _features(layers: tuple[Array, ...], windows: Array) -> Array:
         x = jnp.einsum(
             "ih,thwc,jw->tijc", rows, window.astype(jnp.float32), columns, precision=jax.lax.Precision.HIGHEST
         )
-        x = jnp.broadcast_to(x, (*x.shape[:-1], 3))[None] / 127.5 - 1.0
+        x = jnp.broadcast_to(x, (*x.shape[:-1], 3)) / 127.5 - 1.0
         for layer in layers:
+            # In two dimensions over each three frames as channels: the same sums, six times faster on a CPU.
+            padded = jnp.pad(x, ((1, 1), (0, 0), (0, 0), (0, 0)))
+            three = jnp.concatenate([padded[k : k + x.shape[0] : 2] for k in range(3)], axis=-1)
+            kernel = jnp.moveaxis(layer, 0, 2)  # [height, width, time, in, out]
             x = jax.lax.conv_general_dilated(
-                x,
-                layer,
-                window_strides=(2, 2, 2),
-                padding=((1, 1),) * 3,
-                dimension_numbers=("NDHWC", "DHWIO", "NDHWC"),
+                three,
+                kernel.reshape(3, 3, -1, layer.shape[-1]),
+                window_strides=(2, 2),
+                padding=((1, 1), (1, 1)),
+                dimension_numbers=("NHWC", "HWIO", "NHWC"),
                 precision=jax.lax.Precision.HIGHEST,  # not the accelerator's rounded inputs
             )
             x = jax.nn.relu(x)
-        return jnp.concatenate([x[0].mean((0, 1, 2)), x[0].std(0).mean((0, 1))])
+        return jnp.concatenate([x.mean((0, 1, 2)), x.std(0).mean((0, 1))])
 
     return jax.lax.map(one, windows, batch_size=_AT_ONCE)
 
@@ -163,7 +168,7 @@ def frechet(a: Float[np.ndarray, "N D"], b: Float[np.ndarray, "M D"]) -> float:
     by eigendecomposition, where rounding makes an eigenvalue negative it is 0.
     """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    cov_a, cov_b = (np.atleast_2d(np.cov(x, rowvar=False)) for x in (a, b))
     values, vectors = np.linalg.eigh(cov_a)
     root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
     cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ cov_b @ root), 0.0)).sum()
@@ -225,11 +230,11 @@ def table(
     others: Mapping[str, Float[np.ndarray, "5 N 128"]],
     other_real: Float[np.ndarray, "5 N 128"] | None = None,
 ) -> dict:
-    """The score of everybody in `others` (`model`, `copy_last`, `shuffled`, …) beside the floor, for a result.
+    """Everybody in `others` (`model`, `copy_last`, `shuffled`, …) beside the floor, for a result.
 
     `{"version", "floor": {...}, who: {...}}`; the floor is `"unavailable"` where there are too few real
     windows for halves. Raises `ValueError` as `rfvd` does.
     """
-    scores = {who: rfvd(real, features) for who, features in others.items()}
+    scores = {who: rfvd(real, fake) for who, fake in others.items()}
     enough = other_real is not None or np.asarray(real).shape[1] >= 2 * LEAST
     return {"version": VERSION, "floor": floor(real, other_real) if enough else "unavailable", **scores}

@@ -50,7 +50,8 @@ class Scores:
         values = np.asarray(values, np.float64)
         if values.ndim != 2 or values.shape[0] != self.horizon:
             raise ValueError(
-                f"{measure} of {who} has shape {values.shape}; give [horizon, clips] with horizon {self.horizon}"
+                f"{measure} of {who} has shape {values.shape}; give [horizon, clips] with horizon "
+                f"{self.horizon}"
             )
         if np.isinf(values).any():
             raise ValueError(
@@ -58,13 +59,19 @@ class Scores:
             )
         self._values.setdefault(measure, {}).setdefault(who, []).append(values)
 
-    def add_samples(self, measure: str, values: Float[np.ndarray, "S K B"], who: str = "model") -> None:
-        """Values of several futures of each clip: adds the measure, and `<measure>_best` of more than one."""
-        for name, chosen in sample_scores(measure, values).items():
+    def add_samples(
+        self,
+        measure: str,
+        values: Float[np.ndarray, "S K B"],
+        who: str = "model",
+        higher: bool | None = None,
+    ) -> None:
+        """Values of several futures of each clip, as `sample_scores` makes one of them."""
+        for name, chosen in sample_scores(measure, values, higher).items():
             self.add(name, who, chosen)
 
     def unavailable(self, measure: str, reason: str) -> None:
-        """The measure can't be computed: its entry is the word `unavailable`, the reason stays in `missing`."""
+        """The measure can't be computed: its entry is the word, and the reason stays in `missing`."""
         self.missing[measure] = reason
 
     def array(self, measure: str, who: str) -> Float[np.ndarray, "K N"]:

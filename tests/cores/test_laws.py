@@ -36,6 +36,8 @@ CASES = [
     ("s5", {"engine": "associative", "num_layers": 1}),
     ("s5", {"engine": "paper", "num_layers": 1}),
     ("conv_s5", {"num_layers": 1}),
+    ("conv_lstm", {}),
+    ("conv_lstm", {"num_layers": 1, "nonlinearity": "none", "remat": True, "unroll": 2}),
 ]
 
 
@@ -140,6 +142,8 @@ def test_a_reset_is_a_fresh_start(case, reset, start):
 LEARNERS = [
     ("s5", {}),
     ("conv_s5", {"num_layers": 1}),
+    ("conv_lstm", {}),
+    ("conv_lstm", {"num_layers": 1, "nonlinearity": "none", "remat": True, "unroll": 2}),
     ("gru", {}),
     ("lstm", {}),
     ("attention", {"window": 16, "num_layers": 1}),

@@ -72,7 +72,7 @@ def test_ssim_against_skimage(shape: tuple[int, ...], noise: float) -> None:
                 use_sample_covariance=False,
                 full=True,
             )
-            # skimage's Gaussian reaches as far as ours (3.5 σ, 5 pixels); its border is mirrored, ours left out
+            # skimage's window reaches as far (5 pixels); its borders are mirrored, ours left out
             assert ours[t, b] == pytest.approx(whole[5:-5, 5:-5].mean(), abs=2e-5)
 
 
@@ -96,11 +96,15 @@ def test_what_measures_refuse() -> None:
 def test_baselines() -> None:
     context = np.array([[0, 10], [1, 20], [4, 255]], np.uint8).reshape(3, 2, 1, 1, 1)
     last = copy_last(context, 4)
-    assert last.shape == (4, 2, 1, 1, 1) and last.dtype == np.uint8
-    assert (last[:, 0] == 4).all() and (last[:, 1] == 255).all()
+    assert last.shape == (4, 2, 1, 1, 1)
+    assert last.dtype == np.uint8
+    assert (last[:, 0] == 4).all()
+    assert (last[:, 1] == 255).all()
     mean = mean_frame(context, 2)
-    assert mean.shape == (2, 2, 1, 1, 1) and mean.dtype == np.uint8
-    assert (mean[:, 0] == 2).all() and (mean[:, 1] == 95).all()  # 5/3 is nearest to 2
+    assert mean.shape == (2, 2, 1, 1, 1)
+    assert mean.dtype == np.uint8
+    assert (mean[:, 0] == 2).all()
+    assert (mean[:, 1] == 95).all()
     np.testing.assert_allclose(mean_frame(context.astype(np.float32), 1)[0, :, 0, 0, 0], [5 / 3, 95])
 
 
@@ -158,13 +162,16 @@ def test_summary_has_the_form_of_the_result_file() -> None:
         scores.add("psnr", "mean_frame", 0 * batch)
     scores.unavailable("lpips", "no weights")
     out = json.loads(json.dumps(scores.summary(), allow_nan=False))
-    assert out["lpips"] == "unavailable" and scores.missing == {"lpips": "no weights"}
+    assert out["lpips"] == "unavailable"
+    assert scores.missing == {"lpips": "no weights"}
     every = np.concatenate(batches, 1)
     entry = out["psnr"]
     assert set(entry) == {w + e for w in ("model", "copy_last", "mean_frame") for e in ("", "_low", "_high")}
     np.testing.assert_allclose(entry["model"], every.mean(1))
     assert all(len(v) == 5 for v in entry.values())
-    assert all(lo < v < hi for lo, v, hi in zip(entry["model_low"], entry["model"], entry["model_high"]))
+    assert all(
+        lo < v < hi for lo, v, hi in zip(*(entry["model" + e] for e in ("_low", "", "_high")), strict=True)
+    )
     # The same resamples for everybody
     np.testing.assert_allclose(np.array(entry["copy_last_low"]) + 1, entry["model_low"])
     assert entry["mean_frame_low"] == entry["mean_frame_high"] == [0.0] * 5
@@ -187,11 +194,13 @@ def test_undefined_entries_are_left_out() -> None:
     assert entry["model_defined"] == [3, 2, 1, 0]  # type: ignore[index]
     for end in ("model_low", "model_high"):
         values = entry[end]  # type: ignore[index]
-        assert values[2] is None and values[3] is None and None not in values[:2]
+        assert values[2] is None
+        assert values[3] is None
+        assert None not in values[:2]
 
 
 def test_the_interval_is_the_textbook_one_and_covers() -> None:
-    """Close to normal theory at 400 clips; and over many data sets it contains the truth about 95 % of times."""
+    """Close to normal theory at 400 clips; over many data sets it holds the truth 95 % of the times."""
     values = np.random.default_rng(1).normal(3, 2, (1, 400))
     low, high = bootstrap(values, resamples=4000)
     half = 1.96 * values.std() / 20
@@ -236,7 +245,8 @@ def test_the_best_future_is_one_for_the_whole_clip() -> None:
     assert set(sample_scores("mystery", values)) == {"mystery"}
     assert set(sample_scores("mystery", values, higher=True)) == {"mystery", "mystery_best"}
     assert set(sample_scores("mse", values[:1])) == {"mse"}
-    assert higher_is_better("position_error") is False and higher_is_better("mystery") is None
+    assert higher_is_better("position_error") is False
+    assert higher_is_better("mystery") is None
 
 
 def test_undefined_futures_are_never_the_best() -> None:

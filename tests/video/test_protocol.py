@@ -13,7 +13,7 @@ from resetta.video.protocol import METRIC_VERSIONS, PRESETS, Protocol, comparabl
 
 
 @pytest.mark.parametrize(
-    "name, context, frames, clips",
+    ("name", "context", "frames", "clips"),
     [
         ("digits_100_500", 100, 500, 1024),
         ("digits_100_900", 100, 900, 1024),
@@ -29,16 +29,18 @@ from resetta.video.protocol import METRIC_VERSIONS, PRESETS, Protocol, comparabl
 )
 def test_presets(name: str, context: int, frames: int, clips: int) -> None:
     preset = protocol_from(name)
-    assert preset == PRESETS[name] and preset.name == name
+    assert preset == PRESETS[name]
+    assert preset.name == name
     assert (preset.context, preset.frames, preset.clips) == (context, frames, clips)
-    assert preset.horizon == frames - context and preset.split == "test"
+    assert preset.horizon == frames - context
+    assert preset.split == "test"
     assert preset.actions == ("none" if name.startswith("teco_36") else "recorded")
     assert len(PRESETS) == 10
 
 
 def test_presets_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        PRESETS["teco_36_300"].clips = 3  # type: ignore[misc]
+        PRESETS["teco_36_300"].clips = 3  # pyright: ignore[reportAttributeAccessIssue]
     PRESETS["teco_36_300"].to_dict()["metric_versions"]["psnr"] = "mine"
     assert PRESETS["teco_36_300"].metric_versions["psnr"] == METRIC_VERSIONS["psnr"]
 
@@ -61,7 +63,7 @@ def test_overrides() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong, says",
+    ("wrong", "says"),
     [
         ({"context": 0}, "context=0"),
         ({"context": 2}, "leaves nothing to predict"),
@@ -82,15 +84,16 @@ def test_to_a_file_and_back(context: int, horizon: int, split: str, name: str) -
     data = {"name": name, "size": 64, "speed": [1.5, 4.0]}
     protocol = Protocol(context=context, frames=context + horizon, split=split, data=data)
     again = Protocol.from_dict(json.loads(json.dumps(protocol.to_dict())))
-    assert again == protocol and comparable(again, protocol) == []
+    assert again == protocol
+    assert comparable(again, protocol) == []
 
 
 def test_from_dict_wants_exactly_its_keys() -> None:
     values = Protocol().to_dict()
-    with pytest.raises(ValueError, match="horizons is unknown"):
+    with pytest.raises(ValueError, match="unknown in this protocol: horizons"):
         Protocol.from_dict(values | {"horizons": 3})
     del values["clips"], values["seed"]
-    with pytest.raises(ValueError, match="clips, seed are missing"):
+    with pytest.raises(ValueError, match="missing in this protocol: clips, seed"):
         Protocol.from_dict(values)
 
 
