@@ -16,6 +16,7 @@ from ..video.models import make_model
 from ..video.stream import Streams, Windows, read_windows
 from .build import default_device
 from .checkpoint import Checkpoints
+from .errors import InputError
 from .run_dir import RunDir
 from .video_config import VideoConfig
 
@@ -125,8 +126,12 @@ def restore_frozen(model: FrameModel, run: RunDir) -> Any:
     autoencoder: Any = getattr(model, "autoencoder", None)
     if autoencoder is None:
         return ()
+    frames = jnp.zeros((1, autoencoder.size, autoencoder.size, autoencoder.channels))
+    empty = jax.eval_shape(lambda: autoencoder.freeze(autoencoder.init(jax.random.key(0)), frames))
+    if not frozen_directory(run).is_dir():
+        raise InputError(f"{run.path} holds no trained autoencoder; train a model that has one there first")
     checkpoints = Checkpoints(frozen_directory(run))
     try:
-        return checkpoints.restore(abstract(jax.eval_shape(autoencoder.empty_frozen)))
+        return checkpoints.restore(abstract(empty))
     finally:
         checkpoints.close()

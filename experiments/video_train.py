@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from ..video.clip import to_float
 from ..video.data import VideoData
 from ..video.learner import Learner, LearnerState, trained
 from ..video.model import FrameModel
@@ -227,7 +228,7 @@ def _train_autoencoder(config: VideoConfig, data: VideoData, autoencoder: Any, r
             learner = build_learner(config, autoencoder)
             state = fit(learner, (), Source.of(config, data), config, own, checkpoints, logs)
             ids, starts = Windows(data, "train", _SAMPLE_CLIPS, 1, config.seed).at(0)
-            frames = read_windows(data, "train", ids, starts, 1).frames
+            frames = to_float(read_windows(data, "train", ids, starts, 1).frames[0])
             with logs.phase("measuring the latents' scale"):
                 return jax.block_until_ready(jax.jit(autoencoder.freeze)(trained(state), frames))
 

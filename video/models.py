@@ -9,6 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from ..cores import core_options, make_core
+from .autoencoder import Autoencoder
 from .clip import ActionSpace
 from .model import FrameModel
 
@@ -28,6 +29,7 @@ _ENCODERS: dict[str, dict[str, Any]] = {
     "small": {"widths": (64, 128), "patch": 2},
     "paper": {"widths": (64, 128, 256), "patch": 1},
 }
+_AUTOENCODER = ("widths", "patch", "latent_channels")  # options of a flow's autoencoder
 # Cores: about equal parameters within a size.
 _CORES: dict[str, dict[str, dict[str, Any]]] = {
     "conv_s5": {
@@ -45,7 +47,11 @@ _CORES: dict[str, dict[str, dict[str, Any]]] = {
         "small": {"features": 384, "num_layers": 8, "num_heads": 8, "window": 512},
         "paper": {"features": 1024, "num_layers": 8, "num_heads": 16, "window": 1536},
     },
-    "frame_attention": {},
+    "frame_attention": {
+        "tiny": {"features": 96, "num_layers": 3, "num_heads": 3, "window": 16},
+        "small": {"features": 384, "num_layers": 6, "num_heads": 6, "window": 16},
+        "paper": {"features": 768, "num_layers": 12, "num_heads": 12, "window": 16},
+    },
     "other": {
         "tiny": {"features": 128, "num_layers": 2},
         "small": {"features": 512, "num_layers": 4},
@@ -82,6 +88,8 @@ def make_model(
     module, _, attribute = target.partition(":")
     cls: Any = getattr(importlib.import_module(f".{module}", __package__), attribute)
     valid = {field.name for field in dataclasses.fields(cls)} - {"core", *data}
+    if "autoencoder" in valid:
+        valid = (valid | set(_AUTOENCODER)) - {"autoencoder"}
     for option in given:
         if option not in valid:
             raise ValueError(
@@ -90,9 +98,13 @@ def make_model(
             )
     if "widths" in valid:
         given = _ENCODERS[scale] | given
+    made = {}
+    if "latent_channels" in valid:
+        own = {key: given.pop(key) for key in _AUTOENCODER if key in given}
+        made["autoencoder"] = Autoencoder(size, channels, **(_ENCODERS[scale] | own), dtype=dtype)
     if "tokens" in valid and "tokens" not in given:
         given["tokens"] = "grid" if core.spatial else "pooled"
-    return cls(core=core, **given, **data)
+    return cls(core=core, **made, **given, **data)
 
 
 def _core(name: str, scale: str, given: dict[str, Any]) -> Any:
