@@ -203,7 +203,7 @@ class _Bench:
             by_carry, by_x = jax.vmap(pull)(one * self.weight)
 
             def strength(a: Array, kept: int) -> Array:
-                return jnp.abs(a).reshape((_T, _B, *a.shape[1:kept], -1)).max(-1)
+                return jnp.abs(a).reshape((_T, _B, *a.shape[1:kept], -1)).max(-1, initial=0.0)
 
             return strength(by_x, 3), [strength(a, 2) for a in by_carry]
 

@@ -29,8 +29,11 @@ def attend(
     query: Places,
     key: Places,
     window: int,
+    decay: Float[Array, " H"] | None = None,
 ) -> Float[Array, "B T H D"]:
     """Softmax attention of every query over the keys of its own sequence and the last `window` steps.
+
+    `decay` is taken off the scores of each head for every step of a key's age.
 
     A key is masked by where it stands, never by its value; an entry whose key or value is not finite is
     never attended, and its gradient is zero. A query that may attend to nothing gives zero. The softmax is
@@ -48,6 +51,8 @@ def attend(
     allowed = (allowed & finite[:, None, :])[:, None]  # [B, 1, T, S]
 
     scores = jnp.einsum("bthd,bshd->bhts", q, k, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
+    if decay is not None:
+        scores = scores - decay[:, None, None] * age[:, None].astype(jnp.float32)
     scores = jnp.where(allowed, scores, -jnp.inf)
     top = jax.lax.stop_gradient(scores.max(-1, keepdims=True))
     weights = jnp.exp(scores - jnp.where(jnp.isfinite(top), top, 0.0))

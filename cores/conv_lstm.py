@@ -82,7 +82,7 @@ class ConvLSTMLayer(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, carry: Carry, reset: Array) -> tuple[Array, Carry]:
-        """Map `(x, carry)`, the carry's leaves `[B, H, W, features]`, to the next layer's x and this carry."""
+        """Map `(x, carry)`, the carry's leaves `[B, H, W, features]`, to the next x and this carry."""
         window, d = (self.kernel, self.kernel), self.features
         driven = nn.Conv(4 * d, window, dtype=x.dtype, bias_init=_forget_bias_one, name="input")(x)
         init = nn.initializers.lecun_normal()

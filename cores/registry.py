@@ -15,6 +15,7 @@ _CORES = {
     "gru": ".rnn:GRU",
     "lstm": ".rnn:LSTM",
     "attention": ".attention:Attention",
+    "frame_attention": ".frame_attention:FrameAttention",
     "none": ".none:Memoryless",
     "stack": ".stack:Stack",
 }

@@ -3,15 +3,17 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ..video.inspect import inspect_folder
+from ..video.inspect import inspect
 from .errors import input_errors
 from .logs import phase
 
 
 def run(raw: Mapping[str, Any]) -> None:
     """Print what is in the folder, without training anything."""
-    options = {key: value for key, value in raw["data"].items() if key != "name"}
+    # these say what to do with what was found
+    later = ("name", "path", "max_bad", "shards")
+    options = {key: value for key, value in raw["data"].items() if key not in later}
     with input_errors(), phase("looking at every file"):
-        lines = inspect_folder(**options)
+        lines = inspect(raw["data"]["path"], **options)
     for line in lines:
         print(line)

@@ -1,7 +1,7 @@
 """A piece of video, and the conventions that every part of this package keeps."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,14 +19,14 @@ class Clip(NamedTuple):
     `reset[t, b]` is true where frame t is the first of another clip.
     """
 
-    frames: UInt8[Array, "T B H W C"]
-    actions: Shaped[Array, "T B ..."] | None
-    reset: Bool[Array, "T B"]
+    frames: UInt8[Any, "T B H W C"]
+    actions: Shaped[Any, "T B ..."] | None
+    reset: Bool[Any, "T B"]
 
 
 @dataclasses.dataclass(frozen=True)
 class ActionSpace:
-    """What `Clip.actions` holds: `kind` is `none`, `discrete` (`size` of them) or `continuous` (`size` wide)."""
+    """What `Clip.actions` holds: none, `discrete` ones (`size` of them) or `continuous` (`size` wide)."""
 
     kind: str = "none"
     size: int = 0

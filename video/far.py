@@ -128,16 +128,15 @@ class FAR:
         grid = self.autoencoder.grid
         noise = jax.random.normal(key, (batch, grid, grid, self.autoencoder.latent_channels))
         known = jnp.full((batch,), action is not None)
-        action = jax.tree.map(lambda leaf: leaf[None], action)
-        no = jnp.zeros((1, batch), bool)
-        told = (memory, action, ~no, no)
         guides = self.guidance != 1.0 and self.actions.kind != "none"
-        if guides:
-            past, led, told = twice(memory), twice(action), jnp.concatenate([known, jnp.zeros_like(known)])
+        past, leads = twice((memory, action)) if guides else (memory, action)
+        told = jnp.concatenate([known, jnp.zeros_like(known)]) if guides else known
+        leads = jax.tree.map(lambda leaf: leaf[None], leads)
+        no = jnp.zeros((1, len(told)), bool)
 
         def velocity(x: Array, sigma: Array) -> Array:
             x, sigma = twice((x, sigma)) if guides else (x, sigma)
-            _, v = self.velocity(variables, past, x[None], sigma[None], no, led, told[None], no)
+            _, v = self.velocity(variables, past, x[None], sigma[None], no, leads, told[None], no)
             return guided(v[0], self.guidance) if guides else v[0]
 
         latents = euler(velocity, noise, self.euler_steps)

@@ -176,7 +176,7 @@ class PredictorNet(nn.Module):
 
 
 class ActionEmbedding(nn.Module):
-    """Actions `[...]` or `[..., A]` as vectors `[..., features]`; no action has a learnt vector of its own."""
+    """Actions `[...]` or `[..., A]` as vectors `[..., features]`; no action has a learnt one of its own."""
 
     space: ActionSpace
     features: int

@@ -138,7 +138,8 @@ class RecurrentFlow:
 
         sample = noised(repeated(latents[1:]), key_noise)
         following = jax.tree.map(repeated, (state, actions, known))
-        v = self.velocity(variables, *following, sample.x, sample.sigma)
+        state, actions, known = following
+        v = self.velocity(variables, state, actions, known, sample.x, sample.sigma)
         errors = ((v - sample.target) ** 2).mean((0, 3, 4, 5))
         follows = ~clip.reset[1:]
         total = jnp.where(follows, errors, 0.0).sum()

@@ -45,7 +45,7 @@ def condition(model: FrameModel) -> Any:
 
 @functools.lru_cache(maxsize=8)
 def steps(model: FrameModel) -> Any:
-    """`(variables, memory, actions, key, start, count) -> (memory, uint8 frames [count, B, ...])`, compiled."""
+    """`(variables, memory, actions, key, start, count) -> (memory, uint8 [count, B, ...])`, compiled."""
 
     def run(
         variables: Variables, memory: Memory, actions: Any, key: Array, start: Array, count: int

@@ -37,6 +37,9 @@ CASES = [
     ("s5", {"engine": "paper", "num_layers": 1}),
     ("conv_s5", {"num_layers": 1}),
     ("conv_lstm", {}),
+    ("frame_attention", {"num_heads": 1, "window": 5}),  # neither T nor the chunks are multiples of it
+    ("frame_attention", {"num_heads": 1, "window": 1, "num_layers": 1}),
+    ("frame_attention", {"num_heads": 1, "window": 64, "num_layers": 1, "decay": 0.1, "remat": True}),
     ("conv_lstm", {"num_layers": 1, "nonlinearity": "none", "remat": True, "unroll": 2}),
 ]
 
@@ -143,6 +146,7 @@ LEARNERS = [
     ("s5", {}),
     ("conv_s5", {"num_layers": 1}),
     ("conv_lstm", {}),
+    ("frame_attention", {"num_heads": 1, "window": 64, "num_layers": 1, "decay": 0.1, "remat": True}),
     ("conv_lstm", {"num_layers": 1, "nonlinearity": "none", "remat": True, "unroll": 2}),
     ("gru", {}),
     ("lstm", {}),

@@ -1,64 +1,74 @@
-"""Where is a digit in a predicted frame, and which? Measures that only drawn videos allow."""
+"""Where is a thing in a predicted frame, and which? Measures that only drawn videos allow."""
 
+import functools
 from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Shaped, UInt8
+from jaxtyping import Array, Bool, Float, Int, UInt8
 
-LOST = 0.4  # a digit whose best correlation is below this counts as lost
+from .glyphs import glyphs
+
+LOST = 0.4  # a thing whose best correlation is below this counts as lost
 FOREGROUND = 64  # pixels from this value on are foreground
 _NEAR = 3  # pixels around its true place in which a digit is recognised
-_FLAT = 1e-3  # variance under which a patch has no contrast to correlate with, in squared units of [0, 1]
+_FLAT = 1e-4  # variance below which a patch has no contrast to correlate with, of pixels in [0, 1]
 
 
 def digit_measures(
     predicted: UInt8[np.ndarray, "T B H W 1"], truth: Mapping[str, np.ndarray], glyph: int
 ) -> dict[str, Float[np.ndarray, "T B"]]:
-    """`position_error`: distance in pixels between where each digit is found and where it is, mean over digits.
+    """`position_error`: pixels between where each digit is found and where it is, mean over digits.
 
     Each digit is looked for over the whole canvas by normalised cross-correlation with its own picture; one
     whose best correlation is under `LOST` counts as found at the canvas's centre. `iou`: intersection over
-    union of the foregrounds, 1 where both are empty. Needs truth's `position`, `template` and `frame`.
+    union of the foregrounds, 1 where both are empty. Needs truth's `position`, `instance` and `frame`.
     """
-    found = find(predicted, truth["template"])
+    images = glyphs(glyph).images[..., None]
+    found = find(predicted, truth["instance"], images)
     errors = np.linalg.norm(found - truth["position"], axis=-1).mean(-1)
     return {"position_error": errors, "iou": iou(predicted, truth["frame"])}
 
 
 def find(
-    frames: UInt8[np.ndarray, "T B H W 1"], templates: Float[np.ndarray, "T B K g g"]
+    frames: UInt8[np.ndarray, "T B H W C"],
+    which: Int[np.ndarray, "T B K"],
+    pictures: Float[np.ndarray, "N g g C"],
+    margin: int = 0,
 ) -> Float[np.ndarray, "T B K 2"]:
-    """The centres (row, column) at which the templates correlate best, to a fraction of a pixel."""
-    return np.asarray(_find(jnp.asarray(frames), jnp.asarray(templates)))
+    """The centres (row, column) at which the chosen pictures correlate best, to a fraction of a pixel.
+
+    Pictures are looked for where they fit whole, on a canvas with `margin` black pixels around it.
+    """
+    return np.asarray(_find(*map(jnp.asarray, (frames, which, pictures)), margin))
 
 
-@jax.jit
-def _find(frames: Array, templates: Array) -> Array:
-    def one(inputs: tuple[Array, Array]) -> Array:
-        frame, of = inputs
-        return jax.vmap(lambda template: _place(frame[..., 0] / 255.0, template))(of)
+@functools.partial(jax.jit, static_argnames="margin")
+def _find(frames: Array, which: Array, pictures: Array, margin: int) -> Array:
+    def one(frame: Array, chosen: Array) -> Array:
+        around = jnp.pad(frame / 255.0, ((margin, margin), (margin, margin), (0, 0)))
+        return jax.vmap(lambda picture: _place(around, picture))(pictures[chosen]) - margin
 
-    def clips(inputs: tuple[Array, Array]) -> Array:
-        return jax.vmap(lambda f, t: one((f, t)))(*inputs)
+    def at_once(inputs: tuple[Array, Array]) -> Array:
+        return jax.vmap(one)(inputs[0].astype(jnp.float32), inputs[1])
 
-    return jax.lax.map(clips, (frames.astype(jnp.float32), templates))
+    return jax.lax.map(at_once, (frames, which))
 
 
-def _place(frame: Float[Array, "H W"], template: Float[Array, "g g"]) -> Float[Array, " 2"]:
-    score = correlation(frame, template)
-    rows, columns = score.shape
+def _place(frame: Float[Array, "H W C"], picture: Float[Array, "g g C"]) -> Float[Array, " 2"]:
+    score = correlation(frame, picture)
+    columns = score.shape[1]
     best = jnp.argmax(score)
     row, column = best // columns, best % columns
-    middle = (template.shape[0] - 1) / 2
+    middle = (picture.shape[0] - 1) / 2
     place = jnp.stack([row + _peak(score[:, column], row), column + _peak(score[row], column)])
-    centre = (jnp.asarray(frame.shape, jnp.float32) - 1) / 2
+    centre = (jnp.asarray(frame.shape[:2], jnp.float32) - 1) / 2
     return jnp.where(score[row, column] >= LOST, place + middle, centre)
 
 
 def _peak(line: Float[Array, " n"], at: Int[Array, ""]) -> Float[Array, ""]:
-    """The offset of the parabola's top through a maximum and its neighbours, within half a pixel."""
+    """How far the parabola's top through a maximum and its neighbours is off it, half a pixel at most."""
     last = line.shape[0] - 1
     left, top, right = line[jnp.maximum(at - 1, 0)], line[at], line[jnp.minimum(at + 1, last)]
     curve = left - 2 * top + right
@@ -66,17 +76,22 @@ def _peak(line: Float[Array, " n"], at: Int[Array, ""]) -> Float[Array, ""]:
     return jnp.where((at == 0) | (at == last), 0.0, jnp.clip(offset, -0.5, 0.5))
 
 
-def correlation(frame: Float[Array, "H W"], template: Float[Array, "g g"]) -> Float[Array, "h w"]:
-    """Normalised cross-correlation at every place where the template fits, −1 to 1; 0 on flat patches."""
-    side = template.shape[0]
-    shape = tuple(n - side + 1 for n in frame.shape)
-    pattern = template - template.mean()
-    spectrum = jnp.fft.rfft2(frame) * jnp.conj(jnp.fft.rfft2(pattern, frame.shape))
-    product = jnp.fft.irfft2(spectrum, frame.shape)[: shape[0], : shape[1]]
-    total, squares = _box(frame, side), _box(frame**2, side)
-    variance = jnp.maximum(squares - total**2 / side**2, 0.0)
-    scale = jnp.sqrt(variance * (pattern**2).sum())
-    return jnp.where(variance > _FLAT * side**2, product / jnp.where(scale > 0, scale, 1.0), 0.0)
+def correlation(frame: Float[Array, "H W C"], picture: Float[Array, "g g C"]) -> Float[Array, "h w"]:
+    """Normalised cross-correlation, −1 to 1, at every place where the picture fits; 0 on flat patches.
+
+    Means and variances are over a patch's pixels and channels together. The picture must not be flat.
+    """
+    side, channels = picture.shape[0], picture.shape[2]
+    high, wide = (n - side + 1 for n in frame.shape[:2])
+    pattern = picture - picture.mean()
+    shape = frame.shape[:2]
+    spectrum = jnp.fft.rfft2(frame, axes=(0, 1)) * jnp.conj(jnp.fft.rfft2(pattern, shape, axes=(0, 1)))
+    product = jnp.fft.irfft2(spectrum.sum(-1), shape)[:high, :wide]
+    pixels = side**2 * channels
+    mean, square = _box(frame.sum(-1), side) / pixels, _box((frame**2).sum(-1), side) / pixels
+    variance = square - mean**2
+    scale = jnp.sqrt(jnp.maximum(variance, _FLAT) * pixels * (pattern**2).sum())
+    return jnp.where(variance > _FLAT, product / scale, 0.0)
 
 
 def _box(image: Float[Array, "H W"], side: int) -> Float[Array, "h w"]:
@@ -87,36 +102,45 @@ def _box(image: Float[Array, "H W"], side: int) -> Float[Array, "h w"]:
 
 def identity(
     frames: UInt8[np.ndarray, "T B H W 1"],
-    positions: Float[np.ndarray, "T B 2"],
-    templates: Float[np.ndarray, "T B g g"],
-    labels: Int[np.ndarray, "T B"],
-    others: Float[np.ndarray, "10 g g"],
-) -> Shaped[np.ndarray, "T B"]:
-    """Whether the digit near its true place looks most like itself in a line-up of ten, one a class."""
-    named = _identity(*map(jnp.asarray, (frames, positions, templates, labels, others)))
-    return np.asarray(named) == labels
+    position: Float[np.ndarray, "T B 2"],
+    instance: Int[np.ndarray, "T B"],
+    glyph: int,
+) -> Bool[np.ndarray, "T B"]:
+    """Whether what is near a digit's true place looks more like it than like any of nine others.
+
+    The line-up is the digit itself and one of each other class, always the same. Each one's score is its best
+    normalised cross-correlation within 3 pixels of `position`, the digit's true centre; a frame without any
+    contrast there shows no digit.
+    """
+    images, labels = glyphs(glyph)
+    others = images[[int(np.argmax(labels == digit)) for digit in range(10)]]
+    named = _identity(*map(jnp.asarray, (frames, position, images[instance], labels[instance], others)))
+    return np.asarray(named) == labels[instance]
 
 
 @jax.jit
-def _identity(frames: Array, positions: Array, templates: Array, labels: Array, others: Array) -> Array:
-    side = templates.shape[-1]
+def _identity(frames: Array, position: Array, pictures: Array, labels: Array, others: Array) -> Array:
+    side = pictures.shape[-1]
 
-    def one(frame: Array, position: Array, template: Array, label: Array) -> Array:
-        candidates = others.at[label].set(template)
-        around = jnp.pad(frame[..., 0] / 255.0, _NEAR + side)
-        corner = jnp.round(position - (side - 1) / 2).astype(jnp.int32) + side
-        patch = jax.lax.dynamic_slice(around, corner, (side + 2 * _NEAR, side + 2 * _NEAR))
-        scores = jax.vmap(lambda candidate: correlation(patch, candidate).max())(candidates)
+    def one(frame: Array, centre: Array, picture: Array, label: Array) -> Array:
+        around = jnp.pad(frame / 255.0, ((side, side), (side, side), (0, 0)))
+        corner = jnp.round(centre - (side - 1) / 2).astype(jnp.int32) - _NEAR + side
+        width = side + 2 * _NEAR
+        patch = jax.lax.dynamic_slice(around, (corner[0], corner[1], 0), (width, width, 1))
+        line_up = others.at[label].set(picture)[..., None]
+        scores = jax.vmap(lambda candidate: correlation(patch, candidate).max())(line_up)
         return jnp.where(scores.max() > 0, jnp.argmax(scores), -1)
 
-    inputs = (frames.astype(jnp.float32), positions, templates, labels)
-    return jax.lax.map(lambda row: jax.vmap(one)(*row), inputs)
+    def at_once(inputs: tuple[Array, ...]) -> Array:
+        return jax.vmap(one)(inputs[0].astype(jnp.float32), *inputs[1:])
+
+    return jax.lax.map(at_once, (frames, position, pictures, labels))
 
 
 def iou(
     predicted: UInt8[np.ndarray, "T B H W C"], true: UInt8[np.ndarray, "T B H W C"]
 ) -> Float[np.ndarray, "T B"]:
-    """Intersection over union of the pixels that are at least `FOREGROUND` in any channel."""
+    """Intersection over union of the pixels that are at least `FOREGROUND` in any channel; 1 without any."""
     a, b = ((np.asarray(frames) >= FOREGROUND).any(-1) for frames in (predicted, true))
     both, either = (a & b).sum((2, 3)), (a | b).sum((2, 3))
     return np.where(either > 0, both / np.maximum(either, 1), 1.0)
