@@ -11,6 +11,7 @@ from .inspect import inspect
 from .manifest import Manifest, ingest
 from .shards import fit
 from .sources import read_source
+from .survey import Report
 
 
 class FolderData:
@@ -132,6 +133,8 @@ def load_folder(
     max_bad: int = 0,
     cache: str | os.PathLike[str] | None = None,
     shards: bool = True,
+    *,
+    report: Report | None = None,
 ) -> FolderData:
     """The clips below `path`, checked and made ready; see `ingest`, whose options these are."""
     return FolderData(
@@ -146,5 +149,6 @@ def load_folder(
             max_bad=max_bad,
             cache=cache,
             shards=shards,
+            report=report,
         )
     )
