@@ -31,7 +31,7 @@ from .listing import choices, did_you_mean, entries, plural, read_config
 GROUPS = ("core", "env", "data", "model", "experiment")
 _OPEN = ("core", "data", "model")  # with module:Name, any option may be given
 _VERSION_BASE = "1.3"
-_MISSING = re.compile(r"Missing mandatory value: (\S+)")
+_MISSING = re.compile(r"Missing mandatory value: (\S+)(?:.*?full_key: (\S+))?", re.DOTALL)
 _MOST_CHECKED = 64  # combinations of a sweep composed ahead of it
 
 
@@ -245,9 +245,11 @@ def _worded(command: str, config_dir: Path | None) -> Iterator[None]:
     except (HydraException, OmegaConfBaseException) as error:
         missing = _MISSING.search(str(error))
         if missing:
+            key, full = missing[1], missing[2] or ""
+            key = full if full.endswith(f".{key}") else key  # of a node only its own name is told
             text = read_config(command, config_dir) or ""
-            meaning = next((f" ({entry.help})" for entry in entries(text) if entry.key == missing[1]), "")
-            raise InputError(f"{missing[1]} is missing; give {missing[1]}=...{meaning}") from error
+            meaning = next((f" ({entry.help})" for entry in entries(text) if entry.key == key), "")
+            raise InputError(f"{key} is missing; give {key}=...{meaning}") from error
         cause = error.__cause__
         reason = _first_line(error)
         if cause is not None and _first_line(cause) not in reason:
