@@ -1,6 +1,5 @@
 """ConvLSTM: an LSTM whose state is an image, the recurrent baseline for video, with a memory that resets."""
 
-from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -10,6 +9,7 @@ from jaxtyping import Array, Bool, Float
 
 from .base import Carry, Core, clear
 from .conv_block import resnet_block
+from .layers import stacked
 from .ssm import one_of
 
 NONLINEARITIES = ("resnet", "none")
@@ -62,14 +62,10 @@ class ConvLSTM(Core):
         """Consume `T` frames; see `Core`."""
         if x.shape[-1] != self.features:
             x = nn.Dense(self.features, dtype=x.dtype, name="encoder")(x)
-        cls: Any = nn.remat(ConvLSTMLayer, prevent_cse=False) if self.remat else ConvLSTMLayer
-        layer = partial(cls, self.features, self.kernel, self.nonlinearity, self.unroll)
-        carries = []
-        for i in range(self.num_layers):
-            own = jax.tree.map(lambda leaf, i=i: leaf[:, i], carry)
-            x, own = layer(name=f"layer_{i}")(x, own, reset)
-            carries.append(own)
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves, 1), *carries), x
+        layers = stacked(ConvLSTMLayer, self.num_layers, (1, nn.broadcast), self.remat)
+        layers = layers(self.features, self.kernel, self.nonlinearity, self.unroll, name="layers")
+        y, carry = layers(x, carry, reset)
+        return carry, y
 
 
 class ConvLSTMLayer(nn.Module):

@@ -1,6 +1,5 @@
 """ConvS5: state-space layers whose state is an image, for frames, with a memory that resets."""
 
-from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -58,13 +57,8 @@ class ConvS5(StateSpaceCore):
         self, carry: Pair, x: Float[Array, "T B H W C"], reset: Bool[Array, "T B"]
     ) -> tuple[Pair, Float[Array, "T B H W features"]]:
         """Consume `T` frames; see `Core`."""
-        layer = partial(
-            nn.remat(ConvS5Layer, prevent_cse=False) if self.remat else ConvS5Layer,
-            kernel=self.kernel,
-            nonlinearity=self.nonlinearity,
-            prenorm=self.prenorm,
-        )
-        return self.run_layers(layer, carry, x, reset)
+        options = {"kernel": self.kernel, "nonlinearity": self.nonlinearity, "prenorm": self.prenorm}
+        return self.run_layers(ConvS5Layer, carry, x, reset, self.remat, **options)
 
 
 class ConvS5Layer(nn.Module):

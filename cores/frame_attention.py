@@ -6,10 +6,11 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Shaped
 
 from .attention import Places, attend
 from .base import Carry, Core
+from .layers import stacked
 from .rope import rotate
 
 
@@ -98,23 +99,14 @@ class FrameAttention(Core):
         # the frames of the cache stand before the chunk's; one of another sequence is of none
         segments = jnp.concatenate([jnp.where(carry["valid"] > 0, 0, -1), segment], axis=1)
         times = jnp.arange(-kept, length)
-        cls: Any = nn.remat(FrameAttentionLayer, prevent_cse=False) if self.remat else FrameAttentionLayer
-        layer = partial(
-            cls, self.num_heads, self.window, self.mlp_ratio, self.theta, self.decay, (height, width)
-        )
-        caches = []
-        for i in range(self.num_layers):
-            cache = tuple(
-                carry[name][:, i].reshape(batch, kept, height * width, *carry[name].shape[-2:])
-                for name in ("keys", "values")
-            )
-            x, cache = layer(name=f"layer_{i}")(x, cache, segments, times, cond)
-            caches.append(cache)
+        tokens = (batch, self.num_layers, kept, height * width, *carry["keys"].shape[-2:])
+        cache = tuple(carry[name].reshape(tokens) for name in ("keys", "values"))
+        layers = stacked(FrameAttentionLayer, self.num_layers, (1, *(nn.broadcast,) * 3), self.remat)
+        options = (self.num_heads, self.window, self.mlp_ratio, self.theta, self.decay, (height, width))
+        x, cache = layers(*options, name="layers")(x, cache, segments, times, cond)
         if cond is None:
             x = nn.LayerNorm(dtype=x.dtype, name="norm")(x)
-        keys, values = (
-            jnp.stack([cache[k] for cache in caches], 1).reshape(carry["keys"].shape) for k in (0, 1)
-        )
+        keys, values = (leaf.reshape(carry["keys"].shape) for leaf in cache)
         # what comes next belongs to the chunk's last sequence
         valid = segments[:, length:] == segments[:, -1:]
         carry = {"keys": keys, "values": values, "valid": valid.astype(jnp.int32)}
@@ -207,21 +199,32 @@ class FrameAttentionLayer(nn.Module):
         return Places(times.repeat(tokens, axis=1), segments.repeat(tokens, axis=1))
 
     def _turned(self, x: Array, times: Array) -> Array:
-        """Rotary positions in time, row and column, each for its share of a head: `[B, S, heads, D]`."""
-        batch, frames, tokens = x.shape[:3]
-        height, width = self.size
-        # a quarter of the pairs for time, the rest in halves for rows and columns
-        pairs = x.shape[-1] // 2
-        of_time = max(pairs // 4, 1)
-        of_rows = (pairs - of_time) // 2
-        parts = jnp.split(x, [2 * of_time, 2 * (of_time + of_rows)], axis=-1)
-        time = jnp.broadcast_to(times[:, None], (frames, tokens))
-        row, column = (jnp.broadcast_to(a.reshape(-1), (frames, tokens)) for a in jnp.mgrid[:height, :width])
-        turned = [
-            rotate(_flat(part), jnp.broadcast_to(at.reshape(1, -1), (batch, frames * tokens)), self.theta)
-            for part, at in zip(parts, (time, row, column), strict=True)
-        ]
-        return jnp.concatenate(turned, axis=-1)
+        """Every token at its frame's time and its own row and column: `[B, S, heads, D]`."""
+        rows, columns = jnp.mgrid[: self.size[0], : self.size[1]].reshape(2, -1)
+        return rotate_frames(x, times, rows, columns, self.theta)
+
+
+def rotate_frames(
+    x: Float[Array, "B F N heads D"],
+    times: Shaped[Array, "*B F"],
+    rows: Shaped[Array, " N"],
+    columns: Shaped[Array, " N"],
+    theta: float,
+) -> Float[Array, "B S heads D"]:
+    """Rotary positions in time, row and column, each for its share of a head, of N tokens a frame; S = F N.
+
+    A quarter of the pairs is for time, the rest in halves for rows and columns; positions may be fractions.
+    """
+    batch, frames, tokens = x.shape[:3]
+    pairs = x.shape[-1] // 2
+    of_time = max(pairs // 4, 1)
+    of_rows = (pairs - of_time) // 2
+    parts = jnp.split(x, [2 * of_time, 2 * (of_time + of_rows)], axis=-1)
+    turned = [
+        rotate(_flat(part), jnp.broadcast_to(at, (batch, frames, tokens)).reshape(batch, -1), theta)
+        for part, at in zip(parts, (times[..., None], rows, columns), strict=True)
+    ]
+    return jnp.concatenate(turned, axis=-1)
 
 
 def _flat(x: Array) -> Array:

@@ -50,10 +50,13 @@ class S5(StateSpaceCore):
         self, carry: Pair, x: Float[Array, "T B D"], reset: Bool[Array, "T B"]
     ) -> tuple[Pair, Float[Array, "T B features"]]:
         """Consume `T` inputs; see `Core`."""
-        layer = partial(
-            S5Layer, gate=self.gate, norm=self.norm, prenorm=self.prenorm, feedthrough=self.feedthrough
-        )
-        return self.run_layers(layer, carry, x, reset)
+        options = {
+            "gate": self.gate,
+            "norm": self.norm,
+            "prenorm": self.prenorm,
+            "feedthrough": self.feedthrough,
+        }
+        return self.run_layers(S5Layer, carry, x, reset, **options)
 
 
 class S5Layer(nn.Module):

@@ -18,18 +18,13 @@ from numpy.typing import NDArray
 
 from .base import Core
 from .hippo import SPECTRA, diagonal
+from .layers import stacked
 from .scan import linear_scan, resolve_engine
 
 Pair = tuple[Array, Array]  # a complex array as (re, im), float32
 Kernel = Callable[..., Array]  # an initializer (key, shape) -> array
 
 DISCRETIZATIONS = ("zoh", "bilinear")
-
-# Layers are scanned, so that compile time does not grow with depth: on CPU, S5's gradient compiles in 2.8 s
-# at 2 layers and in 3.1 s at 16 (10.6 s unrolled). But a scan copies weights and residuals in and out of
-# stacked arrays: forward + backward at T=256, B=16, 64 features took 49 ms of CPU time scanned and 23 ms
-# unrolled at 2 layers, 91 and 75 ms at 4. So up to this many are unrolled, for 0.5 s more of compiling at 4.
-UNROLLED_LAYERS = 4
 
 
 @dataclass(frozen=True)
@@ -216,11 +211,11 @@ class StateSpaceCore(Core):
         return jnp.zeros(shape, jnp.float32), jnp.zeros(shape, jnp.float32)
 
     def run_layers(
-        self, layer: Callable[..., Any], carry: Pair, x: Array, reset: Array
+        self, layer: type[nn.Module], carry: Pair, x: Array, reset: Array, remat: bool = False, **options: Any
     ) -> tuple[Pair, Array]:
         """`num_layers` copies of `layer`, one after the other, with their weights stacked on axis 0.
 
-        `layer(space=, features=, name=)` makes a module `(x, carry, discrete, reset) -> (x, carry)`.
+        `layer(space=, features=, name=, **options)` is a module `(x, carry, discrete, reset) -> (x, carry)`.
         Call this inside a compact method.
         """
         if x.shape[-1] != self.features:
@@ -228,17 +223,9 @@ class StateSpaceCore(Core):
         # All layers are discretised here, outside the scan over layers. It depends on parameters only, so XLA
         # moves it out of a rollout's loop; inside, it would depend on the layers' loop counter and stay.
         discrete = DiscreteStates(self.space, self.num_layers, name="states")()
-        axes: Any = (1, 0, nn.broadcast)  # of carry, discrete and reset
-        layers = nn.scan(
-            layer,
-            variable_axes={"params": 0},
-            split_rngs={"params": True},
-            in_axes=axes,
-            out_axes=1,
-            length=self.num_layers,
-            unroll=self.num_layers if self.num_layers <= UNROLLED_LAYERS else 1,
-        )
-        y, carry = layers(space=self.space, features=self.features, name="layers")(x, carry, discrete, reset)
+        layers = stacked(layer, self.num_layers, (1, 0, nn.broadcast), remat)
+        layers = layers(space=self.space, features=self.features, name="layers", **options)
+        y, carry = layers(x, carry, discrete, reset)
         return carry, y
 
 

@@ -45,7 +45,11 @@ class VideoReader(Protocol):
     """An open file. It belongs to the thread and the process that opened it."""
 
     info: VideoInfo
-    backend: str
+
+    @property
+    def backend(self) -> str:
+        """Who decodes it: decord or pyav."""
+        ...
 
     def read(self, indices: Sequence[int] | Int[np.ndarray, "n"]) -> UInt8[np.ndarray, "n H W 3"]:
         """RGB frames in the order asked for, repeats allowed.
@@ -424,6 +428,37 @@ class _DecordReader:
         self._handle = None
 
 
+class _AutoReader:
+    """decord's frames; from the first that it can't decode on, PyAV's: frames of 16 x 16 are such a case."""
+
+    def __init__(self, path: Path, index: _Index) -> None:
+        self.info, self._path, self._index = index.info, path, index
+        self._reader: VideoReader
+        try:
+            if index.unfit is not None or _decord() is None:
+                raise BadVideo
+            self._reader = _DecordReader(path, index)
+        except BadVideo:
+            self._reader = _PyAVReader(path, index)
+
+    @property
+    def backend(self) -> str:
+        return self._reader.backend
+
+    def read(self, indices: Sequence[int] | Int[np.ndarray, "n"]) -> UInt8[np.ndarray, "n H W 3"]:
+        try:
+            return self._reader.read(indices)
+        except BadVideo:
+            if self.backend == "pyav":
+                raise
+            self._reader.close()
+            self._reader = _PyAVReader(self._path, self._index)
+            return self._reader.read(indices)
+
+    def close(self) -> None:
+        self._reader.close()
+
+
 def open_video(path: str | os.PathLike[str], backend: str = "auto") -> VideoReader:
     """Open a file for reading at random.
 
@@ -439,17 +474,13 @@ def open_video(path: str | os.PathLike[str], backend: str = "auto") -> VideoRead
         raise ValueError("backend='decord' is not installed here; use backend='pyav'")
     path = Path(path)
     index = _index(path)
-    if backend == "pyav" or _decord() is None:
+    if backend == "auto":
+        return _AutoReader(path, index)
+    if backend == "pyav":
         return _PyAVReader(path, index)
-    if index.unfit is None:
-        try:
-            return _DecordReader(path, index)
-        except BadVideo:
-            if backend == "decord":
-                raise
-    elif backend == "decord":
+    if index.unfit is not None:
         raise BadVideo(f"{path} is not for decord, because {index.unfit}; use backend='pyav'")
-    return _PyAVReader(path, index)
+    return _DecordReader(path, index)
 
 
 def probe(path: str | os.PathLike[str], backend: str = "auto") -> VideoInfo:

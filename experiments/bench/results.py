@@ -38,19 +38,39 @@ class Table(NamedTuple):
 def record(
     name: str, settings: Settings, cases: Sequence[Case], rows: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """What `<out>/<name>.json` holds: rows, and everything needed to judge or repeat them."""
+    """What `<out>/<name>.json` holds for a benchmark of training."""
     first = cases[0].train
+    return describe(
+        name,
+        dataclasses.asdict(settings),
+        command=cases[0].command,
+        seeds=range(first.seed, first.seed + first.seeds),
+        configs={case.label: case.raw for case in cases},
+        rows=rows,
+    )
+
+
+def describe(
+    name: str,
+    settings: Mapping[str, Any],
+    *,
+    command: str,
+    seeds: Sequence[int],
+    configs: Mapping[str, Any],
+    rows: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """What `<out>/<name>.json` holds: rows, and everything needed to judge or repeat them."""
     versions = {package: metadata.version(package) for package in _PACKAGES}
     return {
         "benchmark": name,
-        "command": cases[0].command,
+        "command": command,
         "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "device": device_name(),
         "load": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
         "versions": {"resetta": _own_version(), "python": platform.python_version(), **versions},
-        "seeds": list(range(first.seed, first.seed + first.seeds)),
-        "settings": dataclasses.asdict(settings),
-        "configs": {case.label: case.raw for case in cases},
+        "seeds": list(seeds),
+        "settings": dict(settings),
+        "configs": dict(configs),
         "rows": rows,
     }
 

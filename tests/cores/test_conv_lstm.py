@@ -6,7 +6,7 @@ import pytest
 
 from resetta.cores import make_core
 
-T, B, H, W, D = 5, 2, 4, 3, 2
+T, B, H, W, D = 5, 2, 4, 3, 4
 
 
 def _conv(x, kernel):
@@ -32,8 +32,8 @@ def test_the_equations():
     carry = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape), core.initial_carry(B, (H, W)))
     params = core.init(jax.random.key(0), carry, x, reset)
     end, y = core.apply(params, jax.tree.map(np.float32, carry), x, reset)
-    p = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params["params"]["layer_0"])
-    assert p["input"]["bias"].reshape(4, D).tolist() == [[0, 0], [1, 1], [0, 0], [0, 0]]
+    p = jax.tree.map(lambda leaf: np.asarray(leaf[0], np.float64), params["params"]["layers"])
+    assert p["input"]["bias"].reshape(4, D).tolist() == [[0] * D, [1] * D, [0] * D, [0] * D]
     for b in range(B):
         h, c = carry["hidden"][b, 0], carry["cell"][b, 0]
         for t in range(T):
@@ -45,7 +45,7 @@ def test_the_equations():
             h = _sigmoid(o) * np.tanh(c)
             z = x[t, b] + h
             z = (z - z.mean(-1, keepdims=True)) / np.sqrt(z.var(-1, keepdims=True) + 1e-6)
-            np.testing.assert_allclose(y[t, b], z * p["norm"]["scale"] + p["norm"]["bias"], atol=2e-4)
+            np.testing.assert_allclose(y[t, b], z * p["norm"]["scale"] + p["norm"]["bias"], atol=1e-4)
         np.testing.assert_allclose(end["hidden"][b, 0], h, atol=1e-5)
         np.testing.assert_allclose(end["cell"][b, 0], c, atol=1e-5)
 

@@ -67,7 +67,8 @@ def _written_out(params, x, reset, decay=None):
     x = np.asarray(x, np.float64) @ p["encoder"]["kernel"] + p["encoder"]["bias"]
     segment = np.cumsum(reset, 0)
     tokens = [(row, column) for row in range(H) for column in range(W)]
-    for layer in (p["layer_0"], p["layer_1"]):
+    for i in range(2):
+        layer = jax.tree.map(lambda leaf, i=i: leaf[i], p["layers"])
         h = _norm(x, **layer["norm_attention"])
         q, k, v = np.split(h @ layer["qkv"]["kernel"], 3, -1)
         q, k, v = (part.reshape(T, B, H, W, HEADS, -1) for part in (q, k, v))

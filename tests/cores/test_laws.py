@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
@@ -175,3 +176,28 @@ def test_a_window_shorter_than_the_delay_cannot_recall():
 
 def test_every_core_learns_or_has_no_memory():
     assert {name for name, _ in LEARNERS} | {"none"} == set(core_names())
+
+
+@pytest.mark.parametrize(
+    "case",
+    [("conv_s5", {}), ("conv_lstm", {}), ("frame_attention", {"num_heads": 1, "window": 4})],
+    ids=_name,
+)
+def test_recomputing_layers_saves_memory_and_changes_nothing(case):
+    name, options = case
+    x = jax.random.normal(jax.random.key(0), (24, 2, 4, 4, 16))
+    reset = jnp.zeros((24, 2), bool).at[7, 1].set(True)
+    planned, gradients = [], []
+    for remat in (False, True):
+        core = make_core(name, features=16, num_layers=6, remat=remat, **options)
+        carry = core.initial_carry(2, (4, 4))
+        params = core.init(jax.random.key(1), carry, x, reset)
+
+        def loss(params, core=core, carry=carry):
+            return jnp.mean(core.apply(params, carry, x, reset)[1] ** 2)
+
+        compiled = jax.jit(jax.grad(loss)).lower(params).compile()
+        planned.append(compiled.memory_analysis().temp_size_in_bytes)
+        gradients.append(compiled(params))
+    assert planned[1] < 0.5 * planned[0]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), *gradients)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from resetta.cores import make_core, ssm
+from resetta.cores import layers, make_core, ssm
 from resetta.cores.hippo import diagonal
 
 
@@ -145,9 +145,9 @@ def test_unrolled_and_scanned_layers_are_one_model(monkeypatch):
 
         return jax.jit(jax.grad(loss, has_aux=True))(params)
 
-    monkeypatch.setattr(ssm, "UNROLLED_LAYERS", 0)
+    monkeypatch.setattr(layers, "UNROLLED_LAYERS", 0)
     scanned = run()
-    monkeypatch.setattr(ssm, "UNROLLED_LAYERS", 9)
+    monkeypatch.setattr(layers, "UNROLLED_LAYERS", 9)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), scanned, run())
 
 

@@ -75,6 +75,18 @@ def test_what_decord_cannot_open_is_read_all_the_same(tmp_path):
     assert probe(tmp_path / "av1.mkv").frames == 8
 
 
+@has_decord
+def test_what_decord_cannot_decode_is_read_all_the_same(tmp_path):
+    small = _frames()[:8, :16, :16]
+    write_video(tmp_path / "small.mp4", small)
+    with pytest.raises(BadVideo, match="decord cannot decode frames"):
+        read_frames(tmp_path / "small.mp4", [3], "decord")
+    reader = open_video(tmp_path / "small.mp4")
+    np.testing.assert_array_equal(reader.read([3, 7]), small[[3, 7]])
+    assert reader.backend == "pyav"
+    np.testing.assert_array_equal(read_frames(tmp_path / "small.mp4", [7]), small[7:])
+
+
 def test_threads_have_readers_of_their_own(folder):
     expected = _frames()
     wrong = []

@@ -1,0 +1,143 @@
+"""ConvS5 against ConvLSTM: the time of a training step on long clips, and the arithmetic rate behind it."""
+
+import functools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+
+from ...cores import make_core
+from ..logs import phase
+from .flops import count_flops
+from .results import Table, short, spread, spread_text
+
+if TYPE_CHECKING:
+    from .video import VideoSettings
+
+_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+def measure(own: "VideoSettings") -> list[dict[str, Any]]:
+    """A row per core, batch and precision: loss and gradients of parameters and inputs, in turns."""
+    from .video import in_turns
+
+    o = own.training
+    cores = _cores(o)
+    rows = []
+    for batch in o["batches"]:
+        for precision in o["precisions"]:
+            steps, facts = {}, {}
+            for label, core in cores.items():
+                with phase(f"{label}, batch {batch}, {precision}"):
+                    steps[label], facts[label] = _step(core, o, batch, _DTYPES[precision], own.seed)
+            taken = in_turns(steps, own.blocks, f"batch {batch}, {precision}: ")
+            for label in cores:
+                seconds = taken[label]["wall"]
+                rows.append(
+                    {
+                        "label": label,
+                        "batch": batch,
+                        "precision": precision,
+                        "seconds": spread(seconds),
+                        "tflops": spread([facts[label]["flops"] / s / 1e12 for s in seconds]),
+                        **facts[label],
+                    }
+                )
+    return rows
+
+
+def _cores(o: Mapping[str, Any]) -> dict[str, Any]:
+    """ConvS5, and ConvLSTM of the same width and of about as many parameters."""
+    shared = {"num_layers": o["layers"], "remat": o["remat"]}
+    conv_s5 = make_core("conv_s5", features=o["features"], state_size=o["features"], **shared)
+    wanted = _parameters(conv_s5, o["features"])
+    lstm = functools.partial(make_core, "conv_lstm", **shared)
+    widths = range(8, 2 * o["features"] + 1, 8)
+    width = min(widths, key=lambda d: abs(_parameters(lstm(features=d), d) - wanted))
+    return {
+        "conv_s5": conv_s5,
+        f"conv_lstm, width {width}": lstm(features=width),
+        f"conv_lstm, width {o['features']}": lstm(features=o["features"]),
+    }
+
+
+def _inputs(core: Any, o: Mapping[str, Any], batch: int, dtype: Any) -> tuple[Any, Any, Any]:
+    grid = (o["grid"], o["grid"])
+    x = jax.ShapeDtypeStruct((o["frames"], batch, *grid, core.features), dtype)
+    return core.initial_carry(batch, grid), x, jax.ShapeDtypeStruct((o["frames"], batch), jnp.bool_)
+
+
+def _parameters(core: Any, features: int) -> int:
+    tiny = {"frames": 1, "grid": 4}
+    shapes = jax.eval_shape(core.init, jax.random.key(0), *_inputs(core, tiny, 1, jnp.float32))
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes))
+
+
+def _step(core: Any, o: Mapping[str, Any], batch: int, dtype: Any, seed: int) -> tuple[Any, dict[str, Any]]:
+    """The compiled step, and its parameters, operations and planned memory."""
+    carry, x, _ = _inputs(core, o, batch, dtype)
+    key = jax.random.key(seed)
+    one = jnp.zeros((1, batch, *x.shape[2:]), dtype)
+    params = jax.jit(core.init)(key, carry, one, jnp.zeros((1, batch), bool))
+    frames = jax.random.normal(key, x.shape, dtype)
+    reset = jnp.zeros(x.shape[:2], bool).at[0].set(True)
+
+    def loss(params: Any, frames: Any) -> Any:
+        y = core.apply(params, carry, frames, reset)[1]
+        return jnp.mean(jnp.square(y.astype(jnp.float32)))
+
+    gradients = jax.value_and_grad(loss, argnums=(0, 1))
+    compiled = jax.jit(gradients).lower(params, frames).compile()
+    planned = compiled.memory_analysis()
+    facts = {
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
+        "flops": count_flops(gradients, params, frames),
+        "temporary_bytes": int(getattr(planned, "temp_size_in_bytes", 0)),
+    }
+    return (lambda: compiled(params, frames)), facts
+
+
+def table(result: Mapping[str, Any]) -> Table:
+    """The table of a result."""
+    o = result["settings"]["training"]
+    header = [
+        "core",
+        "batch",
+        "precision",
+        "parameters",
+        "ms per step",
+        "against conv_s5",
+        "TFLOP/s",
+        "memory, GB",
+    ]
+    rows = []
+    for row in result["rows"]:
+        (base,) = (
+            r
+            for r in result["rows"]
+            if (r["label"], r["batch"], r["precision"]) == ("conv_s5", row["batch"], row["precision"])
+        )
+        times = {k: row["seconds"][k] * 1e3 for k in ("median", "low", "high")}
+        ratio = row["seconds"]["median"] / base["seconds"]["median"]
+        rows.append(
+            [
+                row["label"],
+                str(row["batch"]),
+                row["precision"],
+                short(row["parameters"]),
+                spread_text(times),
+                f"{ratio:.2f}x",
+                short(row["tflops"]["median"]),
+                f"{row['temporary_bytes'] / 1e9:.1f}",
+            ]
+        )
+    remat = ", layers recomputed in the backward pass" if o["remat"] else ""
+    notes = [
+        f"loss and all gradients over {o['frames']} frames of {o['grid']} x {o['grid']} features, "
+        f"{o['layers']} layers{remat}; compilation not counted",
+        "ConvLSTM's input convolution is applied to all frames at once, outside its scan",
+        "TFLOP/s count products and convolutions, the recomputed ones too; memory: XLA's plan of temporaries",
+        f"median (lowest–highest) of {result['settings']['blocks']} turns",
+    ]
+    return Table("Training on long clips: ConvS5 against ConvLSTM", header, rows, notes)
