@@ -12,6 +12,7 @@ from ..cores import make_core
 from ..envs import MetaEnv, make_meta_env
 from .config import TrainConfig
 from .errors import InputError
+from .video_config import VideoConfig
 
 
 def ppo_config(config: TrainConfig) -> PPOConfig:
@@ -78,7 +79,7 @@ def default_device() -> Any:
 
 
 @contextlib.contextmanager
-def settings(config: TrainConfig) -> Iterator[Any]:
+def settings(config: TrainConfig | VideoConfig) -> Iterator[Any]:
     """The device and the precision of matrix products that the configuration asks for."""
     with contextlib.ExitStack() as stack:
         if config.device != "auto":

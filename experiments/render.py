@@ -29,7 +29,12 @@ SHOWS = ("first_last", "all")
 
 
 def run(raw: Mapping[str, Any]) -> None:
-    """Film the agent of a run directory and renew its report."""
+    """Film the agent of a run directory and renew its report; or record it as a data set of videos."""
+    if raw.get("dataset") is not None:
+        from . import record_dataset
+
+        record_dataset.run(raw)
+        return
     run_dir, config, agent, state = restore_run(raw)
     with settings(config), input_errors():
         options = {
@@ -73,7 +78,7 @@ def film_run(
     recording = jax.device_get(play(jax.random.key(seed)))
     films = []
     for row in range(env.num_envs):
-        panels = _trials(env, recording, row, trials, (size, size))
+        panels = draw_trials(env, recording, row, trials, (size, size))
         if show == "first_last" and trials > 1:
             panels = [panels[0], panels[-1]]
         task_name = f"task {task + row % rows}"
@@ -110,23 +115,30 @@ def _check(
     size: int,
     fps: float,
 ) -> None:
-    if split not in SPLITS:
-        raise InputError(f"unknown split {split!r}; choose from {', '.join(SPLITS)}")
+    check_played(config, split, task, trials, seed)
     if show not in SHOWS:
         raise InputError(f"show={show!r} must be one of {', '.join(SHOWS)}")
-    if task < 0 or tasks < 1 or trials < 1:
-        raise InputError(f"task={task}, tasks={tasks} and trials={trials} must be at least 0, 1 and 1")
-    if not 0 <= seed < config.seeds:
-        raise InputError(
-            f"seed={seed} is not one of the run's {config.seeds} agents; use 0 to {config.seeds - 1}"
-        )
+    if tasks < 1:
+        raise InputError(f"tasks={tasks} must be at least 1")
     if not 32 <= size <= 2048:
         raise InputError(f"size={size} must lie between 32 and 2048 pixels")
     if not 1 <= fps <= 120:
         raise InputError(f"fps={fps} must lie between 1 and 120")
 
 
-def _trials(
+def check_played(config: TrainConfig, split: str, task: int, trials: int, seed: int) -> None:
+    """Raise `InputError` for tasks, trials or an agent that this run cannot play."""
+    if split not in SPLITS:
+        raise InputError(f"unknown split {split!r}; choose from {', '.join(SPLITS)}")
+    if task < 0 or trials < 1:
+        raise InputError(f"task={task} and trials={trials} must be at least 0 and 1")
+    if not 0 <= seed < config.seeds:
+        raise InputError(
+            f"seed={seed} is not one of the run's {config.seeds} agents; use 0 to {config.seeds - 1}"
+        )
+
+
+def draw_trials(
     env: MetaEnv, recording: Recording, row: int, trials: int, size: tuple[int, int]
 ) -> list[tuple[int, np.ndarray, np.ndarray]]:
     """Every trial of a row as (number, frames, rewards); rewards[t] is what was earned before frame t."""

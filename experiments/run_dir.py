@@ -113,7 +113,8 @@ class RunDir:
                 else ("an agent", "evaluate and render")
             )
             raise InputError(
-                f"run_dir={self.path} is a run of {kind}, which `resetta {command}` does not take; use {others}"
+                f"run_dir={self.path} is a run of {kind}, which `resetta {command}` does not take; "
+                f"use {others}"
             )
 
     def append(self, row: Mapping[str, Any]) -> None:
@@ -141,7 +142,7 @@ class RunDir:
         return [row for _, row in self._lines()]
 
     def truncate_metrics(self, last: int) -> None:
-        """Cut metrics.jsonl back to rows whose `update` (or `step`) is at most `last`; a torn line goes too."""
+        """Cut metrics.jsonl back to rows whose `update` (or `step`) is at most `last`, and no torn line."""
         if self._metrics_file is not None:
             self._metrics_file.close()
             self._metrics_file = None

@@ -1,5 +1,7 @@
 """resetta video-evaluate: predictions on held-out clips, frame by frame, beside what needs no model."""
 
+import contextlib
+import dataclasses
 import datetime
 import platform
 from collections.abc import Callable, Mapping
@@ -7,17 +9,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ..video import measures, rfvd
 from ..video.clip import Clip
 from ..video.data import VideoData
 from ..video.model import FrameModel
-from ..video.protocol import PRESETS, Protocol, protocol_from
+from ..video.protocol import METRIC_VERSIONS, PRESETS, Protocol, protocol_from
 from ..video.rollout import rollout
 from ..video.scores import Scores
 from ..video.stream import read_windows
 from .build import settings
+from .checkpoint import Checkpoints
 from .errors import InputError, input_errors
 from .evaluate import device_name
 from .logs import phase
@@ -30,6 +34,7 @@ _NEED_WEIGHTS = {
     "lpips": "needs a network's weights, which only you can supply: metrics.lpips=module:Name",
     "fvd": "needs a network's weights, which only you can supply: metrics.fvd=module:Name",
 }
+_OURS = {*METRIC_VERSIONS, "diversity"}
 _SHOWN = (1, 2, 5, 10, 20, 50, 100, 200, 400, 800, 1200)  # horizons of the table on the screen
 Phase = Callable[[str], Any]
 
@@ -49,15 +54,24 @@ def run(raw: Mapping[str, Any]) -> None:
             given = {name: raw[name] for name in ("context", "frames", "clips", "samples", "seed", "split")}
             protocol = protocol_of(config, raw["protocol"], given)
             metrics = {name: measures.load_metric(target) for name, target in raw["metrics"].items()}
-        result = evaluate_model(
-            model, data, variables, protocol, raw["batch"] or config.batch, phase, metrics
-        )
+        batch = config.batch if raw["batch"] is None else raw["batch"]
+        result = evaluate_model(model, data, variables, protocol, batch, phase, metrics)
+    if raw["model"]:
+        result.summary["model_options"] = dict(raw["model"])  # that differ from the run's config.yaml
     out = Path(raw["out"]) if raw["out"] else None
-    write_evaluation(run_dir, config, result, out)
+    write_evaluation(run_dir, config, result, out, _restored_step(run_dir, raw["step"]))
     print(summary_text(result.summary))
     print((out or run_dir.path) / "eval.json")
     if out is None:
         print(write_report(run_dir.path))
+
+
+def _restored_step(run_dir: RunDir, step: int | None) -> int | None:
+    """The step of the checkpoint that was evaluated: the newest by default."""
+    if step is not None:
+        return step
+    with contextlib.closing(Checkpoints(run_dir.checkpoints)) as checkpoints:
+        return checkpoints.latest()
 
 
 def protocol_of(config: VideoConfig, name: str | None, given: Mapping[str, Any]) -> Protocol:
@@ -87,12 +101,18 @@ def evaluate_model(
 ) -> Evaluation:
     """Every measure at every horizon on the protocol's clips, `batch` of them at a time.
 
-    Predictions are uint8, as truth is. Several samples of a clip are measured one by one. Raises `InputError`
-    where no clip is long enough.
+    Predictions are uint8, as truth is. Several samples of a clip are measured one by one. The protocol in the
+    result has the number of clips that there were. Raises `InputError` where no clip is long enough, and for
+    a measure of the user's that has the name of another one.
     """
+    if batch < 1:
+        raise InputError(f"batch={batch} must be at least 1")
+    for name in metrics or {}:
+        if name in _OURS:
+            raise InputError(_taken(name))
     with input_errors():
         ids = clip_ids(data, protocol)
-    protocol = protocol_from(protocol.name, **_fields(protocol) | {"clips": len(ids)})
+    protocol = dataclasses.replace(protocol, clips=len(ids))
     batch = min(batch, len(ids))
     scores = Scores(protocol.horizon)
     features: dict[str, list[np.ndarray]] = {}
@@ -191,13 +211,16 @@ def _one_batch(
         return data.measures(predicted, after, before)
 
     for name, measure in kinds.items():
-        scores.add_samples(name, np.stack([np.asarray(measure(p, truth))[:, :count] for p in samples]))
+        values = np.stack([np.asarray(measure(p, truth))[:, :count] for p in samples])
+        scores.add_samples(name, values, higher=getattr(measure, "higher_is_better", None))
         for who, frames in others.items():
             scores.add(name, who, np.asarray(measure(frames, truth))[:, :count])
     if facts:
         of_model = [facts_of(predicted) for predicted in samples]
         of_others = {who: facts_of(frames) for who, frames in others.items()}
         for name in of_model[0]:
+            if name in kinds:
+                raise InputError(_taken(name))
             scores.add_samples(name, np.stack([found[name][:, :count] for found in of_model]))
             for who, found in of_others.items():
                 scores.add(name, who, found[name][:, :count])
@@ -205,11 +228,15 @@ def _one_batch(
             nothing = facts_of(np.zeros_like(truth))["position_error"]
             scores.add("position_error", "constant", nothing[:, :count])
     if protocol.samples > 1:
-        scores.add("diversity", "model", measures.diversity(np.stack(samples))[:, :count])
+        scores.add("diversity", "model", measures.diversity(jnp.stack(samples))[:, :count])
     if protocol.horizon >= rfvd.FRAMES:
         shown = {"real": truth, "model": samples[0], "shuffled": rfvd.shuffled(truth, protocol.seed)}
         for who, frames in {**shown, "copy_last": others["copy_last"]}.items():
             features.setdefault(who, []).append(rfvd.features(np.asarray(frames[:, :count])))
+
+
+def _taken(name: str) -> str:
+    return f"metrics.{name} has the name of a measure that exists already; choose another name"
 
 
 def _parts(context: int) -> tuple[slice, slice]:
@@ -227,24 +254,28 @@ def _rfvd(features: Mapping[str, list[np.ndarray]]) -> dict[str, Any] | str:
         return f"unavailable: {error}"
 
 
-def _fields(protocol: Protocol) -> dict[str, Any]:
-    return {key: value for key, value in protocol.to_dict().items() if key not in ("name", "metric_versions")}
-
-
 def _bytes(tree: Any) -> int:
     return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
 
 
 def write_evaluation(
-    run_dir: RunDir, config: VideoConfig, result: Evaluation, target: Path | None = None
+    run_dir: RunDir,
+    config: VideoConfig,
+    result: Evaluation,
+    target: Path | None = None,
+    step: int | None = None,
 ) -> None:
-    """eval.npz and eval.json of a run, each whole or not at all, in its directory or in `target`."""
+    """eval.npz and eval.json of a run, each whole or not at all, in its directory or in `target`.
+
+    `step` is the checkpoint's that was evaluated; by default the last row's of metrics.jsonl.
+    """
     target = target or run_dir.path
     target.mkdir(parents=True, exist_ok=True)
-    rows = run_dir.rows()
+    rows = [row for row in run_dir.rows() if step is None or row["step"] <= step]
     seconds = rows[-1]["wall_time"] if rows else None
     write_npz(target / "eval.npz", **result.arrays)
-    step = rows[-1]["step"] if rows else None
+    if step is None and rows:
+        step = rows[-1]["step"]
     write_json(target / "eval.json", {**result.summary, "step": step, "train_seconds": seconds})
 
 

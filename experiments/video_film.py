@@ -68,9 +68,7 @@ def write_film(
     films = []
     for row in rows:
         panels = [(title, _framed(_scaled(frames, size), context)) for title, frames in row]
-        length = len(panels[0][1])
         films.append(side_by_side(panels, captions=["" for _ in panels], hold=max(int(fps), 1)))
-        assert len(films[-1]) >= length
     width = max(film.shape[2] for film in films)
     length = max(len(film) for film in films)
     films = [
@@ -85,7 +83,7 @@ def write_film(
 
 
 def strip(films: Sequence[Any], context: int, size: int = 96) -> UInt8[np.ndarray, "H W 3"]:
-    """One row a film `[T, H, W, C]`, its frames at the same few times: the context's last, then predictions."""
+    """One row a film `[T, H, W, C]`, its frames at the same times: the context's last, then later ones."""
     length = len(films[0])
     ahead = np.unique(np.geomspace(1, max(length - context, 1), _COLUMNS - 1).round().astype(int))
     times = np.concatenate([[context - 1], context - 1 + ahead])
@@ -95,10 +93,11 @@ def strip(films: Sequence[Any], context: int, size: int = 96) -> UInt8[np.ndarra
         cells = np.pad(cells, ((0, 0), (2, 2), (2, 2), (0, 0)), constant_values=_PAPER[0])
         rows.append(np.concatenate(list(cells), axis=1))
     picture = np.concatenate(rows)
-    return _labelled(picture, [f"context ({context})", *(f"+{k}" for k in ahead.tolist())], size + 4 + 4)
+    return _labelled(picture, [f"context ({context})", *(f"+{k}" for k in ahead.tolist())])
 
 
-def _labelled(picture: np.ndarray, labels: Sequence[str], width: int) -> np.ndarray:
+def _labelled(picture: np.ndarray, labels: Sequence[str]) -> np.ndarray:
+    """With a label above each column."""
     from PIL import Image, ImageDraw, ImageFont
 
     page = Image.new("RGB", (picture.shape[1], picture.shape[0] + 18), _PAPER)

@@ -44,8 +44,11 @@ def horizon_curve(entry: Mapping[str, Any], measure: str) -> "Figure":
         low, high = (entry[f"{who}_{end}"] for end in ("low", "high"))
         if low is not None and high is not None:
             axes.fill_between(frames, _floats(low), _floats(high), color=color, alpha=0.15, linewidth=0)
-        style = {"linewidth": 2.2} if model else {"linewidth": 1.6, "linestyle": (0, (5, 2))}
-        axes.plot(frames, values, color=color, label=WHO.get(who, who), **style)
+        style: dict[str, Any] = {"linewidth": 1.6, "linestyle": (0, (5, 2))}
+        if model:
+            style = {"linewidth": 2.2}
+        points = {"marker": "o", "markersize": 3.5, "markevery": _alone(values)}
+        axes.plot(frames, values, color=color, label=WHO.get(who, who), **style, **points)
     if longest >= _LOG_FROM:
         axes.set_xscale("log")
     axes.set_xlabel("predicted frame")
@@ -70,6 +73,12 @@ def loss_curve(rows: Iterable[Mapping[str, Any]]) -> "Figure":
     axes.grid(True, which="both", color=MUTED, alpha=0.12)
     axes.margins(x=0.01)
     return figure
+
+
+def _alone(values: np.ndarray) -> list[int]:
+    """The values between two gaps, of which a line shows nothing."""
+    gaps = np.isnan(np.pad(values, 1, constant_values=np.nan))
+    return np.flatnonzero(~gaps[1:-1] & gaps[:-2] & gaps[2:]).tolist()
 
 
 def _floats(values: Iterable[float | None]) -> np.ndarray:

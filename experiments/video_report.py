@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..video.scores import higher_is_better
 from . import plots
 from .atomic import atomic
 from .report import code, command_line, duration, films, footer, training_seconds
@@ -13,7 +14,6 @@ from .video_plots import UNITS, WHO, horizon_curve, loss_curve
 
 _TABLE = (1, 2, 5, 10, 20, 50, 100, 200, 400, 800, 1200)
 _FIRST = ("position_error", "identity", "psnr", "ssim", "revisit_psnr", "new_psnr", "iou", "diversity")
-_ERRORS = ("mse", "position_error")  # measures that are better low
 
 
 def write_video_report(run: Run) -> Path:
@@ -43,38 +43,59 @@ def headline(metrics: Mapping[str, Any]) -> tuple[str, list[str]]:
     if not isinstance(psnr, Mapping) or not psnr.get("model"):
         return "Not evaluated yet.", []
     model = psnr["model"]
-    first = f"The first predicted frame has a PSNR of {model[0]:.1f} dB" + (
-        f", the {ordinal(len(model))} {model[-1]:.1f} dB." if len(model) > 1 else "."
+    first = f"The first predicted frame has a PSNR of {_tenths(model[0])} dB" + (
+        f", the {ordinal(len(model))} {_tenths(model[-1])} dB." if len(model) > 1 else "."
     )
     more = [
         _ahead("PSNR", psnr, "copy_last", "showing the last frame again", higher=True),
         _ahead("PSNR", psnr, "mean_frame", "the mean of the context", higher=True),
     ]
     position = metrics.get("position_error")
-    if isinstance(position, Mapping):
-        error = position["model"]
+    if isinstance(position, Mapping) and any(value is not None for value in position.get("model") or ()):
+        known = [(k, value) for k, value in enumerate(position["model"], 1) if value is not None]
+        more.append(_off(known, len(position["model"])))
         more.append(
-            f"Objects are {error[0]:.1f} pixels off in the first frame and {error[-1]:.1f} in the last."
+            _ahead("position error", position, "copy_last", "showing the last frame again", higher=False)
         )
-        for who, words in (
-            ("copy_last", "showing the last frame again"),
-            ("constant", "guessing the centre"),
-        ):
-            if who in position:
-                more.append(_ahead("position error", position, who, words, higher=False))
-    return first, more
+        more.append(_ahead("position error", position, "constant", "guessing the centre", higher=False))
+    return first, [line for line in more if line]
+
+
+def _off(known: Sequence[tuple[int, float]], horizon: int) -> str:
+    """Where objects are, of the frames `(number, pixels)` at which that is known."""
+    (first, near), (last, far) = known[0], known[-1]
+    begins = "first" if first == 1 else ordinal(first)
+    ends = "last" if last == horizon else ordinal(last)
+    later = f" and {far:.1f} in the {ends}" if last > first else ""
+    return f"Objects are {near:.1f} pixels off in the {begins} frame{later}."
+
+
+def _tenths(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"
 
 
 def _ahead(measure: str, entry: Mapping[str, Any], who: str, words: str, higher: bool) -> str:
-    """Up to which frame the model is better than a baseline without a break."""
-    pairs = list(zip(entry["model"], entry[who], strict=True))
-    better = [a is not None and b is not None and (a > b if higher else a < b) for a, b in pairs]
-    count = better.index(False) if False in better else len(better)
-    if count == len(better):
-        return f"By {measure} it beats {words} at every one of the {count} frames."
-    if count == 0:
-        return f"By {measure} it does not beat {words} even at the first frame."
-    return f"By {measure} it beats {words} up to the {ordinal(count)} of {len(better)} frames."
+    """Up to which frame the model is better than a baseline without a break.
+
+    Frames at which one of the two is undefined count neither way; empty where nothing can be compared.
+    """
+    horizon = len(entry["model"])
+    pairs = list(enumerate(zip(entry["model"], entry.get(who) or (), strict=False), 1))
+    frames = [(k, a > b if higher else a < b) for k, (a, b) in pairs if a is not None and b is not None]
+    if not frames:
+        return ""
+    defined = " where it is defined" if len(frames) < horizon else ""
+    won = 0
+    for frame, better in frames:
+        if not better:
+            break
+        won = frame
+    else:
+        count = f"every one of the {len(frames)} frames" if len(frames) > 1 else "the only frame"
+        return f"By {measure} it beats {words} at {count}{defined}."
+    if not won:
+        return f"By {measure} it does not beat {words} even at the first frame{defined}."
+    return f"By {measure} it beats {words} up to the {ordinal(won)} of {horizon} frames."
 
 
 def ordinal(number: int) -> str:
@@ -89,6 +110,12 @@ def _header(run: Run, name: str) -> str:
     steps = next((row["step"] for row in reversed(run.rows) if "step" in row), None)
     if steps is not None:
         shown.append(("optimiser steps", f"{steps:,}"))
+    evaluated = run.summary.get("step")
+    if evaluated is not None and evaluated != steps:
+        shown.append(("evaluated at step", f"{evaluated:,}"))
+    if _measured(run) and isinstance(run.summary.get("protocol"), Mapping):
+        protocol = run.summary["protocol"]
+        shown.append((f"{protocol.get('split', 'test')} clips", f"{protocol.get('clips', '–')}"))
     if run.summary.get("parameters"):
         shown.append(("parameters", f"{run.summary['parameters']:,}"))
     if run.summary.get("memory_bytes"):
@@ -110,7 +137,14 @@ def _measured(run: Run) -> dict[str, Mapping[str, Any]]:
     """The measures that have values, the telling ones first."""
     metrics = run.summary.get("metrics") or {}
     names = [name for name in _FIRST if name in metrics] + [name for name in metrics if name not in _FIRST]
-    return {name: metrics[name] for name in names if isinstance(metrics[name], Mapping)}
+    return {
+        name: metrics[name] for name in names if isinstance(metrics[name], Mapping) and _whos(metrics[name])
+    }
+
+
+def _whos(entry: Mapping[str, Any]) -> list[str]:
+    """Everybody that a measure has values of."""
+    return [who for who in entry if f"{who}_low" in entry]
 
 
 def _curves(run: Run) -> str:
@@ -123,8 +157,8 @@ def _curves(run: Run) -> str:
     for name, entry in measured.items():
         if name.endswith("_best") or name == "mse":
             continue
-        better = "lower" if name in _ERRORS or name.endswith("error") else "higher"
-        caption = f"{UNITS.get(name, name)}, mean over clips; {better} is better."
+        better = {True: "; higher is better", False: "; lower is better", None: ""}[higher_is_better(name)]
+        caption = f"{UNITS.get(name, name)}, mean over clips{better}."
         if name == "diversity":
             caption = "How much the futures drawn of one clip differ from each other."
         drawn = plots.to_svg(horizon_curve(entry, name), f"{name} against the predicted frame")
@@ -152,7 +186,7 @@ def _table(run: Run) -> str:
         return ""
     parts = []
     for name, entry in measured.items():
-        whos = [who for who in entry if f"{who}_low" in entry]
+        whos = _whos(entry)
         horizon = len(entry[whos[0]])
         shown = [k for k in _TABLE if k < horizon] + [horizon]
         head = "".join(f'<th scope="col">{text(WHO.get(who, who))}</th>' for who in whos)
@@ -196,6 +230,8 @@ def _protocol(run: Run) -> str:
             for who, value in scores.items()
             if isinstance(value, Mapping)
         ]
+        if scores.get("floor") == "unavailable":
+            rows.append(("floor", "unavailable: too few windows to set one half against the other"))
         parts.append(
             "<p>rfvd-v1, a Fréchet distance of untrained random features (not FVD); to be read beside its "
             "floor, real clips against other real ones, and never across data sets.</p>"
@@ -216,7 +252,11 @@ def _how(run: Run) -> str:
     pairs: list[tuple[str, object]] = []
     for key, value in run.config.items():
         pairs.append((key, value.get("name", _words(value)) if isinstance(value, dict) else _words(value)))
-    for key, name in (("device", "evaluated on"), ("versions", "versions")):
+    for key, name in (
+        ("model_options", "evaluated with"),
+        ("device", "evaluated on"),
+        ("versions", "versions"),
+    ):
         if run.summary.get(key):
             pairs.append((name, _words(run.summary[key])))
     commands: Sequence[tuple[str, str]] = (

@@ -24,7 +24,11 @@ from .video_restore import restore_video_run
 def run(raw: Mapping[str, Any]) -> None:
     """Sample from the model of a run directory, film it, and renew its report."""
     run_dir, config, model, data, variables = restore_video_run(raw)
-    context, frames = raw["context"] or config.context, raw["frames"] or config.frames
+    context, frames = (
+        getattr(config, name) if raw[name] is None else raw[name] for name in ("context", "frames")
+    )
+    if not raw["fps"] > 0:
+        raise InputError(f"fps={raw['fps']} must be positive; use 12, for example")
     with settings(config):
         with input_errors():
             protocol = Protocol(

@@ -115,12 +115,12 @@ def fit(
                 if bad_in_a_row >= config.max_bad_updates:
                     raise TrainingFailed(_failure(number, config, checkpoints))
             signum = received()
-            if number % config.checkpoint_every == 0 or number == total or signum is not None:
-                # what a skipped step leaves may be poisoned: it never takes the place of a good checkpoint
-                if int(state.bad_in_a_row) == 0:
-                    run_dir.sync()
-                    saved = {"state": state, "cursor": cursor, "since": since.array()}
-                    checkpoints.save(number, saved)
+            due = number % config.checkpoint_every == 0 or number == total or signum is not None
+            # what a skipped step leaves may be poisoned: it never takes the place of a good checkpoint
+            if due and int(state.bad_in_a_row) == 0:
+                run_dir.sync()
+                saved = {"state": state, "cursor": cursor, "since": since.array()}
+                checkpoints.save(number, saved)
             if signum is not None:
                 raise Interrupted(signum, run_dir.path, "video-train")
     return state

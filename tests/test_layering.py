@@ -37,7 +37,7 @@ HOMES: dict[str, set[str]] = {
     "hydra": {"experiments/compose.py"},
     "tensorboardX": {"experiments/logs.py"},
     "wandb": {"experiments/logs.py"},
-    "matplotlib": {"experiments/plots.py"},
+    "matplotlib": {"experiments/plots.py", "experiments/video_plots.py"},
 }
 # Imported inside functions only, so that whoever never uses them never waits for them; brax's own adapter is
 # such a module itself.

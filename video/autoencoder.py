@@ -44,10 +44,10 @@ class Autoencoder:
     def __post_init__(self) -> None:
         pixels = stride(self.widths, self.patch)
         if self.size % pixels:
-            low = self.size // pixels * pixels
+            low = max(self.size // pixels, 1) * pixels
             raise ValueError(
                 f"size={self.size} is not divisible by {pixels}, the autoencoder's stride; "
-                f"use {low or pixels} or {low + pixels}"
+                f"use {low} or {low + pixels}"
             )
         if self.latent_channels < 1:
             raise ValueError(

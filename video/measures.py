@@ -48,14 +48,16 @@ def _mse(predicted: Array, truth: Array) -> Array:
     return jax.lax.map(one, (predicted, truth), batch_size=_AT_ONCE)
 
 
-def mse(predicted: Shaped[Array, "T B H W C"], truth: Shaped[Array, "T B H W C"]) -> Float[np.ndarray, "T B"]:
+def mse(
+    predicted: Shaped[Array | np.ndarray, "T B H W C"], truth: Shaped[Array | np.ndarray, "T B H W C"]
+) -> Float[np.ndarray, "T B"]:
     """The mean squared error of each frame; black against white is 1."""
     _same_shape(predicted, truth)
     return np.asarray(_mse(predicted, truth))
 
 
 def psnr(
-    predicted: Shaped[Array, "T B H W C"], truth: Shaped[Array, "T B H W C"]
+    predicted: Shaped[Array | np.ndarray, "T B H W C"], truth: Shaped[Array | np.ndarray, "T B H W C"]
 ) -> Float[np.ndarray, "T B"]:
     """The peak signal-to-noise ratio of each frame in dB, −10 log₁₀ max(MSE, 1e-10): at most 100."""
     return -10.0 * np.log10(np.maximum(mse(predicted, truth), np.float32(MSE_FLOOR)))

@@ -70,10 +70,20 @@ def in_turns(
 ) -> dict[str, dict[str, list[float]]]:
     """Seconds (`wall`, and `cpu` of this process) of each case's turns, one block after the other.
 
-    What else the machine does meets every case alike. A case's first call isn't counted: it compiles.
+    What else the machine does meets every case alike. A case's first call isn't counted: it compiles. Cases
+    that the device's memory doesn't hold are left out.
     """
-    for case in cases.values():
-        jax.block_until_ready(case())
+    fit = {}
+    for label, case in cases.items():
+        try:
+            jax.block_until_ready(case())
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            print(f"{what}{label} is out of memory", file=sys.stderr, flush=True)
+            continue
+        fit[label] = case
+    cases = fit
     taken: dict[str, dict[str, list[float]]] = {label: {"wall": [], "cpu": []} for label in cases}
     for block in range(blocks):
         for label, case in cases.items():

@@ -55,14 +55,8 @@ def measure(own: "VideoSettings") -> list[dict[str, Any]]:
                 else _cached(name, o, places, own.seed)
             )
         row = {"label": name, "what": _WHAT[name][0], "near": places[0], "far": places[1], **facts}
-        try:
-            taken = in_turns(calls, own.blocks, f"{name}: ")
-        except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
-                raise
-            rows.append(row | {"failed": "out of memory"})
-            continue
-        times = {end: [s * 1e3 / per_call for s in taken[end]["wall"]] for end in ("near", "far")}
+        taken = in_turns(calls, own.blocks, f"{name}: ")
+        times = {end: [s * 1e3 / per_call for s in turns["wall"]] for end, turns in taken.items()}
         rows.append(row | {f"{end}_ms": spread(values) for end, values in times.items()})
     return rows
 
@@ -143,20 +137,11 @@ def table(result: Mapping[str, Any]) -> Table:
     rows = []
     for row in result["rows"]:
         start = [row["label"], row["what"], short(row["parameters"]), f"{row['near']}, {row['far']}"]
-        if "failed" in row:
-            rows.append([*start, row["failed"], "", "", ""])
-            continue
-        early, late = row["near_ms"], row["far_ms"]
+        ends = [row.get(f"{end}_ms") for end in ("near", "far")]
+        texts = ["out of memory" if end is None else spread_text(end) for end in ends]
+        ratio = "" if None in ends else f"{ends[1]['median'] / ends[0]['median']:.2f}"
         size = row["memory_bytes"]
-        rows.append(
-            [
-                *start,
-                spread_text(early),
-                spread_text(late),
-                f"{late['median'] / early['median']:.2f}",
-                "none" if size is None else f"{size / 1e6:.2f}",
-            ]
-        )
+        rows.append([*start, *texts, ratio, "none" if size is None else f"{size / 1e6:.2f}"])
     o = result["settings"]["sampling"]
     notes = [
         f"one frame of 64 x 64 for {o['batch']} video(s), float32, {o['frames']} frames a call; flows take "

@@ -33,17 +33,12 @@ def measure(own: "VideoSettings") -> list[dict[str, Any]]:
                     steps[label], facts[label] = _step(core, o, batch, _DTYPES[precision], own.seed)
             taken = in_turns(steps, own.blocks, f"batch {batch}, {precision}: ")
             for label in cores:
-                seconds = taken[label]["wall"]
-                rows.append(
-                    {
-                        "label": label,
-                        "batch": batch,
-                        "precision": precision,
-                        "seconds": spread(seconds),
-                        "tflops": spread([facts[label]["flops"] / s / 1e12 for s in seconds]),
-                        **facts[label],
-                    }
-                )
+                row = {"label": label, "batch": batch, "precision": precision, **facts[label]}
+                if label in taken:
+                    seconds = taken[label]["wall"]
+                    row["seconds"] = spread(seconds)
+                    row["tflops"] = spread([facts[label]["flops"] / s / 1e12 for s in seconds])
+                rows.append(row)
     return rows
 
 
@@ -118,20 +113,15 @@ def table(result: Mapping[str, Any]) -> Table:
             for r in result["rows"]
             if (r["label"], r["batch"], r["precision"]) == ("conv_s5", row["batch"], row["precision"])
         )
-        times = {k: row["seconds"][k] * 1e3 for k in ("median", "low", "high")}
-        ratio = row["seconds"]["median"] / base["seconds"]["median"]
-        rows.append(
-            [
-                row["label"],
-                str(row["batch"]),
-                row["precision"],
-                short(row["parameters"]),
-                spread_text(times),
-                f"{ratio:.2f}x",
-                short(row["tflops"]["median"]),
-                f"{row['temporary_bytes'] / 1e9:.1f}",
-            ]
-        )
+        measured = ["out of memory", "", ""]
+        if "seconds" in row:
+            times = {k: row["seconds"][k] * 1e3 for k in ("median", "low", "high")}
+            ratio = ""
+            if "seconds" in base:
+                ratio = f"{row['seconds']['median'] / base['seconds']['median']:.2f}x"
+            measured = [spread_text(times), ratio, short(row["tflops"]["median"])]
+        facts = [str(row["batch"]), row["precision"], short(row["parameters"])]
+        rows.append([row["label"], *facts, *measured, f"{row['temporary_bytes'] / 1e9:.1f}"])
     remat = ", layers recomputed in the backward pass" if o["remat"] else ""
     notes = [
         f"loss and all gradients over {o['frames']} frames of {o['grid']} x {o['grid']} features, "
