@@ -130,9 +130,15 @@ def evaluate_model(
             chosen = np.resize(ids[start : start + batch], batch)  # the last batch is filled up: one program
             count = min(batch, len(ids) - start)
             _one_batch(model, data, variables, protocol, chosen, count, start, kinds, scores, features)
+    metrics_by_frame = scores.summary()
     summary = {
         "protocol": protocol.to_dict(),
-        "metrics": scores.summary(),
+        "metrics": metrics_by_frame,
+        "by": {
+            measure: {"fact": fact, **scores.by_fact(measure, fact)}
+            for measure, fact in _groups(data).items()
+            if measure in metrics_by_frame
+        },
         "missing": dict(scores.missing),
         "rfvd": _rfvd(features),
         "model": type(model).__name__,
@@ -227,12 +233,19 @@ def _one_batch(
         if "position_error" in of_model[0]:  # an empty frame's objects count as lying at the canvas's centre
             nothing = facts_of(np.zeros_like(truth))["position_error"]
             scores.add("position_error", "constant", nothing[:, :count])
+        for fact in {*_groups(data).values()}:
+            scores.add_fact(fact, facts[fact][0, :count])
     if protocol.samples > 1:
         scores.add("diversity", "model", measures.diversity(jnp.stack(samples))[:, :count])
     if protocol.horizon >= rfvd.FRAMES:
         shown = {"real": truth, "model": samples[0], "shuffled": rfvd.shuffled(truth, protocol.seed)}
         for who, frames in {**shown, "copy_last": others["copy_last"]}.items():
             features.setdefault(who, []).append(rfvd.features(np.asarray(frames[:, :count])))
+
+
+def _groups(data: VideoData) -> Mapping[str, str]:
+    """Measures that are summed up by a truth about clips, too, where the data has any; see `VideoData`."""
+    return getattr(data, "groups", {})
 
 
 def _taken(name: str) -> str:
@@ -290,16 +303,23 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     ]
     for name in ("psnr", "ssim", "position_error", "identity", "revisit_psnr"):
         entry = metrics.get(name)
-        if not isinstance(entry, Mapping):
-            continue
-        whos = [who for who in ("model", "copy_last", "mean_frame", "constant") if who in entry]
-        lines.append(
-            f"{name:<16}" + "".join(f"{who:<26}" if who == "model" else f"{who:<12}" for who in whos)
-        )
-        for k in shown:
-            cells = [_cell(entry, who, k - 1) for who in whos]
-            lines.append(f"  frame +{k:<7}" + "".join(cells))
+        if isinstance(entry, Mapping):
+            lines += _rows(entry, name, {f"frame +{k}": k - 1 for k in shown})
+    for name, entry in summary.get("by", {}).items():
+        rows = {f"{entry['fact']} {value}": k for k, value in enumerate(entry["values"])}
+        lines += _rows(entry, f"{name} by {entry['fact']}", rows)
     return "\n".join(lines)
+
+
+def _rows(entry: Mapping[str, Any], title: str, places: Mapping[str, int]) -> list[str]:
+    """A measure's values of everybody, at places of its lists that have names."""
+    whos = [who for who in ("model", "copy_last", "mean_frame", "constant") if who in entry]
+    width = max(16, len(title) + 2)
+    head = "".join(f"{who:<26}" if who == "model" else f"{who:<12}" for who in whos)
+    lines = [f"{title:<{width}}{head}"]
+    for name, k in places.items():
+        lines.append(f"  {name:<{width - 2}}" + "".join(_cell(entry, who, k) for who in whos))
+    return lines
 
 
 def _cell(entry: Mapping[str, Any], who: str, k: int) -> str:

@@ -22,23 +22,29 @@ UNITS = {
     "mse": "mean squared error",
     "position_error": "position error (pixels)",
     "identity": "identity recognised (fraction)",
+    "recall": "identity at the first return (fraction)",
+    "recall_error": "position error at the first return (pixels)",
     "iou": "intersection over union",
     "revisit_psnr": "PSNR at places seen before (dB)",
     "new_psnr": "PSNR at new places (dB)",
     "diversity": "difference between futures (MSE)",
 }
+FACTS = {"delay": "frames behind the wall"}
 _LOG_FROM = 100  # horizons beyond this are drawn on a logarithmic axis
 
 
 @styled
 def horizon_curve(entry: Mapping[str, Any], measure: str) -> "Figure":
-    """One measure of eval.json against the predicted frame, with 95 % intervals; null leaves a gap."""
+    """One measure of eval.json against the predicted frame, with 95 % intervals; null leaves a gap.
+
+    An entry of `by` is drawn against what is true of the clips, its `fact`.
+    """
     figure, axes = new_figure("")
     longest = 1
     for k, who in enumerate(who for who in entry if f"{who}_low" in entry):
         values = _floats(entry[who])
-        frames = np.arange(1, len(values) + 1)
-        longest = max(longest, len(values))
+        frames = np.asarray(entry.get("values", np.arange(1, len(values) + 1)))
+        longest = max(longest, *frames)
         model = who.startswith("model")
         color = COLORS[0] if model else (COLORS[1], COLORS[2], COLORS[3])[k % 3]
         low, high = (entry[f"{who}_{end}"] for end in ("low", "high"))
@@ -51,7 +57,7 @@ def horizon_curve(entry: Mapping[str, Any], measure: str) -> "Figure":
         axes.plot(frames, values, color=color, label=WHO.get(who, who), **style, **points)
     if longest >= _LOG_FROM:
         axes.set_xscale("log")
-    axes.set_xlabel("predicted frame")
+    axes.set_xlabel(FACTS.get(entry["fact"], entry["fact"]) if "fact" in entry else "predicted frame")
     axes.set_ylabel(UNITS.get(measure, measure))
     axes.margins(x=0.01)
     axes.legend(loc="best")

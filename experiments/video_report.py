@@ -10,7 +10,7 @@ from .atomic import atomic
 from .report import code, command_line, duration, films, footer, training_seconds
 from .report_page import facts, figure, missing, page, plain_table, section, text
 from .run_record import Run, read_metrics
-from .video_plots import UNITS, WHO, horizon_curve, loss_curve
+from .video_plots import FACTS, UNITS, WHO, horizon_curve, loss_curve
 
 _TABLE = (1, 2, 5, 10, 20, 50, 100, 200, 400, 800, 1200)
 _FIRST = ("position_error", "identity", "psnr", "ssim", "revisit_psnr", "new_psnr", "iou", "diversity")
@@ -24,6 +24,7 @@ def write_video_report(run: Run) -> Path:
         [
             _header(run, name),
             _curves(run),
+            _by_fact(run),
             films(run, "video-sample"),
             _learning(run),
             _table(run),
@@ -155,7 +156,7 @@ def _curves(run: Run) -> str:
         )
     parts = []
     for name, entry in measured.items():
-        if name.endswith("_best") or name == "mse":
+        if name.endswith("_best") or name == "mse" or name in run.summary.get("by", {}):
             continue
         better = {True: "; higher is better", False: "; lower is better", None: ""}[higher_is_better(name)]
         caption = f"{UNITS.get(name, name)}, mean over clips{better}."
@@ -165,6 +166,20 @@ def _curves(run: Run) -> str:
         parts.append(figure(drawn, text(caption)))
     note = '<p class="lead">Bands are 95 % bootstrap intervals over clips.</p>'
     return section("Frame by frame", note, *parts)
+
+
+def _by_fact(run: Run) -> str:
+    """Measures summed up by what is true of clips; empty of data that has none."""
+    parts = []
+    for name, entry in (run.summary.get("by") or {}).items():
+        fact = FACTS.get(entry["fact"], entry["fact"])
+        clips = ", ".join(str(count) for count in entry["clips"])
+        better = {True: "; higher is better", False: "; lower is better", None: ""}[higher_is_better(name)]
+        drawn = plots.to_svg(horizon_curve(entry, name), f"{name} against {fact}")
+        caption = f"{UNITS.get(name, name)} against {fact}{better}. Of {clips} clips, in order."
+        parts.append(figure(drawn, text(caption)))
+        parts.append(_values(entry, fact, {str(value): k for k, value in enumerate(entry["values"])}))
+    return section("Clip by clip", *parts) if parts else ""
 
 
 def _learning(run: Run) -> str:
@@ -186,25 +201,31 @@ def _table(run: Run) -> str:
         return ""
     parts = []
     for name, entry in measured.items():
-        whos = _whos(entry)
-        horizon = len(entry[whos[0]])
-        shown = [k for k in _TABLE if k < horizon] + [horizon]
-        head = "".join(f'<th scope="col">{text(WHO.get(who, who))}</th>' for who in whos)
-        rows = "".join(
-            f'<tr><th scope="row">+{k}</th>'
-            + "".join(f"<td>{_cell(entry, who, k - 1)}</td>" for who in whos)
-            + "</tr>"
-            for k in shown
-        )
+        horizon = len(entry[_whos(entry)[0]])
+        shown = {f"+{k}": k - 1 for k in [k for k in _TABLE if k < horizon] + [horizon]}
         parts.append(
-            f"<p>{text(UNITS.get(name, name.replace('_', ' ')))}</p>"
-            f'<div class="scroll"><table><thead><tr><th scope="col">frame</th>{head}</tr></thead>'
-            f"<tbody>{rows}</tbody></table></div>"
+            f"<p>{text(UNITS.get(name, name.replace('_', ' ')))}</p>{_values(entry, 'frame', shown)}"
         )
     absent = [(name, reason) for name, reason in (run.summary.get("missing") or {}).items()]
     if absent:
         parts.append("<p>Unavailable</p>" + plain_table(absent, "Measures that are unavailable"))
     return section("Measures at some frames", *parts)
+
+
+def _values(entry: Mapping[str, Any], first: str, rows: Mapping[str, int]) -> str:
+    """A measure's values of everybody, at the places `rows` of its lists, with their names."""
+    whos = _whos(entry)
+    head = "".join(f'<th scope="col">{text(WHO.get(who, who))}</th>' for who in whos)
+    body = "".join(
+        f'<tr><th scope="row">{text(name)}</th>'
+        + "".join(f"<td>{_cell(entry, who, k)}</td>" for who in whos)
+        + "</tr>"
+        for name, k in rows.items()
+    )
+    return (
+        f'<div class="scroll"><table><thead><tr><th scope="col">{text(first)}</th>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
 
 
 def _cell(entry: Mapping[str, Any], who: str, k: int) -> str:

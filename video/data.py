@@ -78,7 +78,9 @@ class VideoData(Protocol):
     ) -> dict[str, Float[np.ndarray, "T B"]]:
         """Measures of predicted frames that the truth allows; NaN where undefined.
 
-        `context` is the truth of the frames that the model was given.
+        `context` is the truth of the frames that the model was given. Where measures should be summed up not
+        only by frame, but by what is true of a whole clip, the data has `groups`, too: a mapping from the
+        measure's name to that of the truth, such as `{"recall": "delay"}`.
         """
         ...
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import jax
@@ -92,6 +93,11 @@ class GeneratedData:
     def actions(self) -> ActionSpace:
         """The world's."""
         return self.world.actions
+
+    @property
+    def groups(self) -> Mapping[str, str]:
+        """The world's own; none of a world that has no `groups`. See `VideoData.measures`."""
+        return getattr(self.world, "groups", {})
 
     def count(self, split: str) -> int | None:
         """None: there is no end of clips."""

@@ -6,12 +6,15 @@ whatever else stands beside them, such as a `constant` position.
 
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 # Which way is better, for the choice of the best of several futures. A measure in neither has no best.
-HIGHER_IS_BETTER = frozenset({"psnr", "ssim", "iou", "identity", "accuracy", "revisit_psnr", "new_psnr"})
+HIGHER_IS_BETTER = frozenset(
+    {"psnr", "ssim", "iou", "identity", "recall", "accuracy", "revisit_psnr", "new_psnr"}
+)
 LOWER_IS_BETTER = frozenset({"mse", "lpips"})
 
 Summary = dict[str, list[float | None] | None]
@@ -43,6 +46,7 @@ class Scores:
             )
         self.horizon, self.resamples, self.seed, self.level = horizon, resamples, seed, level
         self._values: dict[str, dict[str, list[np.ndarray]]] = {}
+        self._facts: dict[str, list[np.ndarray]] = {}
         self.missing: dict[str, str] = {}  # measure -> why it can't be computed
 
     def add(self, measure: str, who: str, values: Float[np.ndarray, "K B"]) -> None:
@@ -69,6 +73,10 @@ class Scores:
         """Values of several futures of each clip, as `sample_scores` makes one of them."""
         for name, chosen in sample_scores(measure, values, higher).items():
             self.add(name, who, chosen)
+
+    def add_fact(self, fact: str, values: Shaped[np.ndarray, " B"]) -> None:
+        """What is true of each clip of another batch, such as how long its object is hidden."""
+        self._facts.setdefault(fact, []).append(np.asarray(values))
 
     def unavailable(self, measure: str, reason: str) -> None:
         """The measure can't be computed: its entry is the word, and the reason stays in `missing`."""
@@ -107,6 +115,29 @@ class Scores:
                 entry |= self._one(who, array)
             out[measure] = entry
         return out | dict.fromkeys(self.missing, "unavailable")
+
+    def by_fact(self, measure: str, fact: str) -> dict[str, Any]:
+        """A measure summed up by what is true of clips, as `summary` does by horizon.
+
+        `values` are those of the fact in order, `clips` how many have each, and entry k of the lists is about
+        the clips that have `values[k]`: the mean over clips of a clip's mean over the horizons at which the
+        measure is defined. Raises `ValueError` where the fact isn't known of every clip.
+        """
+        facts = np.concatenate(self._facts[fact])
+        of, clips = np.unique(facts, return_counts=True)
+        entry: dict[str, Any] = {"values": of.tolist(), "clips": clips.tolist()}
+        for who in self._values[measure]:
+            values = self.array(measure, who)
+            if values.shape[1] != len(facts):
+                raise ValueError(
+                    f"{measure} of {who} was measured on {values.shape[1]} clips, and {fact} is known of "
+                    f"{len(facts)}; add every batch to both"
+                )
+            defined = np.isfinite(values)
+            means = _ratio(np.where(defined, values, 0.0).sum(0), defined.sum(0))
+            entry |= self._one(who, np.where(facts == of[:, None], means, np.nan))
+            entry[f"{who}_defined"] = [int(n) for n in (np.isfinite(means) & (facts == of[:, None])).sum(1)]
+        return entry
 
     def _one(self, who: str, values: np.ndarray) -> Summary:
         defined = np.isfinite(values)

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import json
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -223,6 +223,25 @@ def test_measures_by_truth_with_gaps_and_a_constant():
     assert identity["copy_last"] == [0.0, None, 0.0, 0.0]
 
 
+def test_measures_by_what_is_true_of_clips():
+    @dataclasses.dataclass(frozen=True)
+    class Grouped(Greys):
+        groups: ClassVar[dict[str, str]] = {"identity": "clip", "position_error": "clip"}
+
+    data = Grouped(lengths_=(7, 7, 7), facts=True)
+    result = evaluated(Lighter(1.0), data, Protocol(context=3, frames=7, clips=3)).summary
+    identity, error = result["by"]["identity"], result["by"]["position_error"]
+    assert (identity["fact"], identity["values"], identity["clips"]) == ("clip", [0, 1, 2], [1, 1, 1])
+    assert identity["model"] == [1.0, 0.0, 0.0]  # of the frames at which it is defined
+    assert identity["copy_last"] == [0.0, 0.0, 0.0]
+    np.testing.assert_allclose(error["model"], [0.0, 2.5, 5.0])  # clip k is k levels a frame off
+    assert error["model_defined"] == [1, 1, 1]
+    assert error["model_low"] == [None] * 3  # nobody knows the spread of one clip
+    assert "identity by clip" in summary_text(result)
+    # without any truth there is nothing to sum up
+    assert evaluated(Lighter(1.0), Grouped(lengths_=(7, 7)), PROTOCOL).summary["by"] == {}
+
+
 def test_each_prediction_is_given_the_action_that_leads_to_it():
     data = Greys(alternate=True)
     ids = np.array([0, 2])
@@ -401,5 +420,11 @@ def test_the_table_on_the_screen():
         ["frame", "+1", "20.000", "[19.000,", "21.500]", "10.000"],
         ["frame", "+2", "–", "9.000"],
         ["frame", "+3", "18.250", "[17.000,", "19.000]", "8.000"],
+    ]
+    by = {"fact": "delay", "values": [2, 16], "clips": [3, 3], **metrics["psnr"]}
+    assert [line.split() for line in summary_text(summary | {"by": {"recall": by}}).splitlines()[5:]] == [
+        ["recall", "by", "delay", "model", "copy_last"],
+        ["delay", "2", "20.000", "[19.000,", "21.500]", "10.000"],
+        ["delay", "16", "–", "9.000"],
     ]
     assert lines[1].index("copy_last") == lines[2].index("10.000") == lines[3].index("9.000")

@@ -300,6 +300,26 @@ def test_the_tables_hold_the_figures(run):
     assert rows[identity + 1][1:3] == ["–", "–"]
 
 
+def test_what_is_true_of_clips_has_a_curve_and_a_table(run):
+    by = {"fact": "delay", "values": [4, 32], "clips": [31, 33]}
+    by |= entry(model=[0.75, 0.25], copy_last=[0.125, 0.0])
+    metrics = SUMMARY["metrics"] | {"recall": entry(model=[None, 1.0, None, None, None])}
+    (run / "eval.json").write_text(json.dumps(SUMMARY | {"by": {"recall": by}, "metrics": metrics}))
+    page = page_of(run)
+    assert ("svg", "recall against frames behind the wall") in page.images
+    assert ("svg", "recall against the predicted frame") not in page.images
+    assert "higher is better. Of 31, 33 clips, in order." in page.words
+    assert ["frames behind the wall", "the model", "the last frame again"] in page.rows
+    assert ["32", "0.250 [-0.750, 1.250]", "0.000 [-1.000, 1.000]"] in page.rows
+
+
+def test_a_curve_against_what_is_true_of_clips():
+    curve = {"fact": "delay", "values": [4, 128], **entry(model=[0.75, 0.25], copy_last=[0.0, None])}
+    axes = horizon_curve(curve, "recall").axes[0]
+    assert (axes.get_xlabel(), axes.get_xscale()) == ("frames behind the wall", "log")
+    np.testing.assert_array_equal(axes.get_lines()[0].get_xdata(), [4, 128])
+
+
 def test_a_long_horizon_is_shown_at_some_frames(run):
     falling = (30 - np.arange(1200) / 100).tolist()
     long = entry(model=falling, copy_last=[20.0] * 1200, mean_frame=[1.0] * 1200)

@@ -233,6 +233,9 @@ def test_what_scores_refuse() -> None:
     scores.add("psnr", "copy_last", np.zeros((2, 2)))
     with pytest.raises(ValueError, match="model 3, copy_last 2"):
         scores.summary()
+    scores.add_fact("delay", np.zeros(3))
+    with pytest.raises(ValueError, match="copy_last was measured on 2 clips, and delay is known of 3"):
+        scores.by_fact("psnr", "delay")
 
 
 def test_the_best_future_is_one_for_the_whole_clip() -> None:

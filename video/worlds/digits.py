@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from ..clip import ActionSpace
-from .glyphs import GRID, draw_glyph, glyphs, instances
+from .glyphs import GRID, choose, draw_glyph, glyphs
 from .matching import digit_measures
 
 _FINE = 2**16  # speeds, and places of the stochastic variant, are whole numbers of 1/65,536 pixel
@@ -66,7 +66,7 @@ class MovingDigits:
     ) -> tuple[UInt8[Array, "T H W 1"], None, dict[str, Array]]:
         """Frames `start` … `start + frames - 1` of the endless video that `key` names."""
         which, at, heading, speed = jax.random.split(key, 4)
-        instance = _choose(which, self.digits, held_out)
+        instance = choose(which, self.digits, held_out)
         velocity = self._speeds(speed)[:, None] * _headings(heading, (self.digits,))
         per_frame = jnp.round(velocity * (_TURN / (2 * self._room))).astype(jnp.int32).astype(jnp.uint32)
         phase = jax.random.bits(at, (self.digits, 2), jnp.uint32)
@@ -122,7 +122,7 @@ class StochasticDigits(MovingDigits):
     ) -> tuple[UInt8[Array, "T H W 1"], None, dict[str, Array]]:
         """See `MovingDigits.clip`."""
         which, at, speed, bounces = jax.random.split(key, 4)
-        instance = _choose(which, self.digits, held_out)
+        instance = choose(which, self.digits, held_out)
         room = self._room * _FINE
         place = jax.random.randint(at, (self.digits, 2), 0, room + 1)
         speeds = self._speeds(speed) * _FINE
@@ -149,11 +149,6 @@ class StochasticDigits(MovingDigits):
         state = jax.lax.fori_loop(0, start, lambda _, s: step(s)[0], state)
         _, places = jax.lax.scan(step, state, length=frames)
         return self._drawn(instance, places.astype(jnp.float32) / _FINE)
-
-
-def _choose(key: Array, count: int, held_out: bool) -> Int[Array, " K"]:
-    of = jnp.asarray(instances(held_out))
-    return of[jax.random.randint(key, (count,), 0, len(of))]
 
 
 def _headings(key: Array, shape: tuple[int, ...]) -> Float[Array, "*shape 2"]:

@@ -43,6 +43,12 @@ def instances(held_out: bool) -> Int[np.ndarray, " N"]:
     return order[:HELD_OUT] if held_out else order[HELD_OUT:]
 
 
+def choose(key: Array, count: int, held_out: bool) -> Int[Array, " K"]:
+    """Random digits of one side of the split."""
+    of = jnp.asarray(instances(held_out))
+    return of[jax.random.randint(key, (count,), 0, len(of))]
+
+
 def draw_glyph(
     image: Float[Array, "g g"], corner: Float[Array, " 2"], size: int
 ) -> Float[Array, "size size"]:
