@@ -57,7 +57,7 @@ def horizon_curve(entry: Mapping[str, Any], measure: str) -> "Figure":
         axes.plot(frames, values, color=color, label=WHO.get(who, who), **style, **points)
     if longest >= _LOG_FROM:
         axes.set_xscale("log")
-    axes.set_xlabel(FACTS.get(entry["fact"], entry["fact"]) if "fact" in entry else "predicted frame")
+    axes.set_xlabel(FACTS.get(entry["fact"]) or str(entry["fact"]) if "fact" in entry else "predicted frame")
     axes.set_ylabel(UNITS.get(measure, measure))
     axes.margins(x=0.01)
     axes.legend(loc="best")

@@ -172,7 +172,7 @@ def _by_fact(run: Run) -> str:
     """Measures summed up by what is true of clips; empty of data that has none."""
     parts = []
     for name, entry in (run.summary.get("by") or {}).items():
-        fact = FACTS.get(entry["fact"], entry["fact"])
+        fact = FACTS.get(entry["fact"]) or str(entry["fact"])
         clips = ", ".join(str(count) for count in entry["clips"])
         better = {True: "; higher is better", False: "; lower is better", None: ""}[higher_is_better(name)]
         drawn = plots.to_svg(horizon_curve(entry, name), f"{name} against {fact}")
