@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 from .base import Carry, Core
 from .mlp import ResidualMLP
 from .rope import positions, rotate
+from .sharded import over_heads, over_time
 
 
 class Places(NamedTuple):
@@ -121,7 +122,9 @@ class _Block(nn.Module):
         keys = jnp.concatenate([past["key"].reshape(heads), k], axis=1)
         values = jnp.concatenate([past["value"].reshape(heads), v], axis=1)
         over = attend if length <= self.window else attend_blocks
-        y = over(q, keys, values, query, key, self.window).reshape(batch, length, features)
+        q, keys, values = (over_heads(a, axis=2) for a in (q, keys, values))
+        y = over_heads(over(q, keys, values, query, key, self.window), axis=2)
+        y = over_time(y, axis=1).reshape(batch, length, features)
         x = x + nn.Dense(features, dtype=x.dtype, name="out")(y)
         x = ResidualMLP(self.mlp_ratio, self.glu, name="mlp")(x)
 

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from .base import Core
 from .hippo import SPECTRA, diagonal
 from .layers import stacked
-from .scan import linear_scan, resolve_engine
+from .scan import resolve_engine
+from .sharded import sequence_scan
 
 Pair = tuple[Array, Array]  # a complex array as (re, im), float32
 Kernel = Callable[..., Array]  # an initializer (key, shape) -> array
@@ -89,7 +90,7 @@ class StateSpace:
         gain, (a, b) = discrete
         re, im = jnp.split(driven.astype(jnp.float32), 2, axis=-1)
         inputs = (a * re - b * im, a * im + b * re)
-        last, states = linear_scan(gain, inputs, reset, carry, self.engine, self.scan_unroll)
+        last, states = sequence_scan(gain, inputs, reset, carry, self.engine, self.scan_unroll)
         return (last[0], last[1]), jnp.concatenate(states, axis=-1).astype(driven.dtype)
 
 
