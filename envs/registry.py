@@ -135,9 +135,9 @@ def make_env(name: str, **options: Any) -> "BaseEnv":
     if name in _OURS or family in _GRADED:
         path, graded = _GRADED[family] if family in _GRADED else (_OURS[name], None)
         defaults = graded[_GRADES.index(grade)] if graded else {}
-        constructor = _attribute(f"{__package__}.{path}")
+        constructor = load_attribute(f"{__package__}.{path}")
         return _build(name, constructor, {**defaults, **options}, _arguments(constructor))
-    constructor = _attribute(f"gymnax.environments.{_GYMNAX[name]}")
+    constructor = load_attribute(f"gymnax.environments.{_GYMNAX[name]}")
     base_env = _build(name, constructor, options, _arguments(constructor))
     if name in _OWN_LENGTH and "max_steps_in_episode" not in options:
         length = _OWN_LENGTH[name](base_env.env, base_env.params)
@@ -190,12 +190,12 @@ def _build(
             cure = f"valid names are {', '.join(near)}" if near else "it takes none"
             raise ValueError(f"{name} has no option {key!r}; {cure}")
     base_env = BaseEnv(name, env, params)
-    changes = {key: _fitted(name, key, value, getattr(params, key)) for key, value in changes.items()}
+    changes = {key: fitted(name, key, value, getattr(params, key)) for key, value in changes.items()}
     return dataclasses.replace(base_env, params=base_env.with_physics(params, changes))
 
 
-def _fitted(name: str, key: str, value: Any, default: Any) -> Any:
-    """An option's value as the type of the parameter it replaces."""
+def fitted(name: str, key: str, value: Any, default: Any) -> Any:
+    """An option's value as the type of the default that it replaces; raises ValueError if it does not fit."""
     if hasattr(default, "shape"):
         import jax.numpy as jnp
 
@@ -208,6 +208,8 @@ def _fitted(name: str, key: str, value: Any, default: Any) -> Any:
         return array
     if isinstance(default, bool):
         fits, kind = isinstance(value, bool), "true or false"
+    elif isinstance(default, str):
+        fits, kind = isinstance(value, str), "a word"
     elif isinstance(default, int):
         fits, kind = isinstance(value, int) and not isinstance(value, bool), "a whole number"
     else:
@@ -220,7 +222,7 @@ def _fitted(name: str, key: str, value: Any, default: Any) -> Any:
 
 
 def _make_users(path: str, options: dict[str, Any]) -> "BaseEnv":
-    constructor = _attribute(path)
+    constructor = load_attribute(path)
     if not callable(constructor):
         raise ValueError(
             f"{path} is a {type(constructor).__name__}, not an Environment class or a factory of one"
@@ -234,7 +236,8 @@ def _make_users(path: str, options: dict[str, Any]) -> "BaseEnv":
     return base_env
 
 
-def _attribute(path: str) -> Any:
+def load_attribute(path: str) -> Any:
+    """What `module:Name` stands for; raises ValueError, in one sentence, where there is no such thing."""
     module_name, _, attribute = path.partition(":")
     # A console script, unlike `python -m`, does not look for modules where it is run.
     if os.getcwd() not in sys.path and "" not in sys.path:

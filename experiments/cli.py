@@ -220,8 +220,8 @@ def _list(words: list[str]) -> int:
     if len(words) > 1:
         raise InputError(f"`resetta list` takes one name, not {' '.join(words)!r}")
     if words and words[0] in _HELP:
-        print("usage: resetta list [cores|envs|datasets|models|experiments]\n")
-        print("Show the names that core=, env=, data=, model= and +experiment= take.")
+        print("usage: resetta list [cores|envs|probes|datasets|models|experiments]\n")
+        print("Show the names that core=, env=, probe=, data=, model= and +experiment= take.")
         return 0
     print(list_text(words[0] if words else None), end="", flush=True)
     return 0
@@ -229,7 +229,7 @@ def _list(words: list[str]) -> int:
 
 def _overview() -> str:
     rows = {name: command.summary for name, command in _available().items()}
-    rows["list"] = "show the cores, environments, data sets, models and experiments there are"
+    rows["list"] = "show the cores, environments, probes, data sets, models and experiments there are"
     lines = "\n".join(f"  {name:<14} {summary}" for name, summary in rows.items())
     return (
         "Resetta: memory that resets.\n\nusage: resetta <command> [key=value ...]\n\n"

@@ -14,7 +14,14 @@ from .errors import InputError
 _KEY = re.compile(r"^( *)([A-Za-z_]\w*):(?:\s+(.*))?$")
 _GROUP = re.compile(r"^ +- (?:optional |override )*/?(\w+): *(\S+)")
 _COMMENT = re.compile(r"(?:^|\s)#\s?(.*)$")
-_LISTS = {"cores": "core", "envs": "env", "datasets": "data", "models": "model", "experiments": "experiment"}
+_LISTS = {
+    "cores": "core",
+    "envs": "env",
+    "probes": "probe",
+    "datasets": "data",
+    "models": "model",
+    "experiments": "experiment",
+}
 
 
 class Entry(NamedTuple):
@@ -101,6 +108,10 @@ def choices(group: str, config_dir: Path | None = None) -> dict[str, str]:
         from ..envs.registry import env_names
 
         found |= {name: "" for name in env_names() if name not in found}
+    if group == "probe":
+        from ..envs.probes.registry import probe_summaries
+
+        return probe_summaries()
     return {name: found[name] for name in sorted(found) if name not in ("custom", "plain")}
 
 

@@ -1,0 +1,157 @@
+"""What a probe is: a frozen dataclass of options that turns a key into an episode of fixed shape.
+
+An episode does not depend on what the learner answers: it is all there at once, with what every answer pays
+at every step (`payoff`). The sequence view hands it over as it is; the environment view (`environment`) shows
+it a step at a time. Both pay the same score. Probes in which acting changes what is seen are `imitation`'s.
+"""
+
+import dataclasses
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+ITEM, QUERY, FILLER = range(3)  # what a step is for; the fourth flag marks the first step of a (sub-)episode
+FLAGS = ("item", "query", "filler", "start")
+
+
+class Episode(NamedTuple):
+    """One episode, or a batch of them with the batch as second axis.
+
+    `targets` is the right answer where `mask` is true (elsewhere 0 and meaningless), `payoff` what each
+    answer pays, and `reset` says that the memory is cleared before the step.
+    """
+
+    tokens: Float[Array, "T D"]
+    targets: Int[Array, " T"]
+    mask: Bool[Array, " T"]
+    reset: Bool[Array, " T"]
+    payoff: Float[Array, "T A"]
+
+
+class Figure(NamedTuple):
+    """A known score: a closed form, or a simulation's mean with its standard error; `note` says which."""
+
+    value: float
+    std_error: float
+    exact: bool
+    note: str
+
+
+def exact(value: float, note: str) -> Figure:
+    """A figure in closed form."""
+    return Figure(float(value), 0.0, True, note)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Probe:
+    """A task with one question to a memory; subclasses add options, all with defaults.
+
+    `length` is the number of steps T, exactly. Subclasses say in `fields` what a token is made of, in
+    `num_answers` (A) what can be answered, and in `episode` how an episode is drawn. `knob` is the option
+    that makes the probe harder as it grows (`length` always does), and with `prefix` only answers before the
+    first wrong one count.
+    """
+
+    length: int = 64
+
+    knob: ClassVar[str] = "length"
+    prefix: ClassVar[bool] = False
+    closed_loop: ClassVar[bool] = False  # acting changes what is seen; see `imitation`
+
+    @property
+    def fields(self) -> dict[str, int]:
+        """The parts of a token in order, with their widths; the four flags follow them."""
+        raise NotImplementedError
+
+    @property
+    def num_answers(self) -> int:
+        """A: answers are 0 to A − 1."""
+        raise NotImplementedError
+
+    @property
+    def scope(self) -> int:
+        """How many earlier steps an answer depends on: what must be read at the least."""
+        return 1
+
+    @property
+    def trials(self) -> int:
+        """How many trials the environment makes of an episode: as many as it has resets."""
+        return 1
+
+    def episode(self, key: Array) -> Episode:
+        """The episode of a key: pure, of static shapes, the same whenever it is drawn."""
+        raise NotImplementedError
+
+    def random(self) -> Figure:
+        """The mean score of uniformly random answers."""
+        return exact(1 / self.num_answers, f"one of {self.num_answers} answers")
+
+    def blind(self) -> Figure:
+        """The mean score of the best policy that sees the present token alone."""
+        return exact(1 / self.num_answers, f"one of {self.num_answers} equally likely answers")
+
+    def reference(self) -> Figure:
+        """The mean score of the best, or best known, policy that remembers everything."""
+        return exact(1.0, "every answer right")
+
+    @property
+    def width(self) -> int:
+        """D, the width of a token."""
+        return sum(self.fields.values()) + len(FLAGS)
+
+    def field(self, tokens: Any, name: str) -> Any:
+        """The part of `tokens [..., D]` that is called `name`: a field, or a flag (without its axis)."""
+        if name in FLAGS:
+            return tokens[..., self.width - len(FLAGS) + FLAGS.index(name)]
+        names = list(self.fields)
+        start = sum(self.fields[before] for before in names[: names.index(name)])
+        return tokens[..., start : start + self.fields[name]]
+
+    def encode(self, phase: Int[Array, " T"], **values: Array) -> Float[Array, "T D"]:
+        """Tokens of the phases ITEM, QUERY and FILLER and of fields.
+
+        An integer array `[T]` is one-hot (−1: all zero), a float array `[T, width]` stands as it is, and
+        fields not given are zero. The first step is marked as a start.
+        """
+        steps = phase.shape[0]
+        parts = []
+        for name, width in self.fields.items():
+            value = values.pop(name, None)
+            if value is None:
+                parts.append(jnp.zeros((steps, width)))
+            elif jnp.issubdtype(value.dtype, jnp.integer):
+                parts.append(jax.nn.one_hot(value, width))
+            else:
+                parts.append(value.reshape(steps, width))
+        assert not values, f"no such field: {values}"
+        start = jnp.zeros((steps, 1)).at[0].set(1.0)
+        return jnp.concatenate([*parts, jax.nn.one_hot(phase, 3), start], -1)
+
+    def ask(
+        self, tokens: Array, targets: Array, mask: Array, payoff: Array | None = None, reset: Any = None
+    ) -> Episode:
+        """An episode from its parts; without `payoff` a right answer pays 1/(number of questions)."""
+        targets = jnp.where(mask, targets, 0).astype(jnp.int32)
+        if payoff is None:
+            right = jax.nn.one_hot(targets, self.num_answers) * mask[:, None]
+            payoff = right / jnp.maximum(mask.sum(), 1)
+        if reset is None:
+            reset = jnp.arange(self.length) == 0
+        return Episode(tokens, targets, mask, reset, payoff)
+
+    def need(self, name: str, holds: bool, cure: str) -> None:
+        """Raise `ValueError` with the option's value and the cure unless it `holds`; for `__post_init__`."""
+        if not holds:
+            raise ValueError(f"{name}={getattr(self, name)} of {type(self).__name__} {cure}")
+
+
+def at(length: int, positions: Array, values: Array, fill: int = -1) -> Int[Array, " T"]:
+    """`values` at `positions` of an integer array of `length` that holds `fill` elsewhere."""
+    return jnp.full(length, fill, jnp.int32).at[positions].set(values.astype(jnp.int32))
+
+
+def distinct(key: Array, count: int, among: int) -> Int[Array, " count"]:
+    """`count` different numbers below `among`, in random order."""
+    return jax.random.permutation(key, among)[:count]

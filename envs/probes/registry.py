@@ -1,0 +1,120 @@
+"""The probes by name. Listing them imports neither JAX nor gymnax; making one does.
+
+    probe = make_probe("multi_query_recall", length=256, pairs=32)
+
+Options are the fields of the probe's class; `module:Name` stands for a user's own subclass of `Probe`.
+"""
+
+import dataclasses
+import difflib
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..registry import fitted, load_attribute
+
+if TYPE_CHECKING:
+    from .base import Probe
+
+
+class _Entry(NamedTuple):
+    """A probe's number in the specification, what it asks in a line, its home and what sets it apart."""
+
+    number: str
+    summary: str
+    path: str
+    options: dict[str, Any] = {}  # noqa: RUF012  # never changed
+
+
+_PROBES = {
+    "tmaze": _Entry("P3", "a cue at the start, a turn at the end", "delayed:TMaze"),
+    "repeat_previous": _Entry("P3", "the suit k cards back, at every step", "delayed:RepeatPrevious"),
+    "associative_recall": _Entry("P4", "one of the values by its key", "recall:Recall", {"queries": 1}),
+    "multi_query_recall": _Entry("P4", "many of the values by their keys", "recall:Recall"),
+    "joint_recall": _Entry(
+        "P4", "values of keys that depend on a context", "recall:Recall", {"contexts": 4, "keys": 4}
+    ),
+    "table_recall": _Entry("P4", "cells by row and column", "table:TableRecall"),
+    "table_largest": _Entry(
+        "P4", "the column of a row's largest value", "table:TableRecall", {"question": "largest"}
+    ),
+    "table_count": _Entry("P4", "how often a column has a value", "table:TableRecall", {"question": "count"}),
+    "needle": _Entry("P5", "one pair hidden at a depth among filler", "needle:Needle"),
+    "multi_needle": _Entry("P5", "several pairs hidden among filler", "needle:Needle", {"needles": 4}),
+    "abstain_needle": _Entry(
+        "P5", "a hidden pair, or that it was never shown", "needle:Needle", {"distractors": 3, "absent": 0.2}
+    ),
+    "ancestral_trace": _Entry("P5", "an ancestor, some hops up shuffled facts", "needle:AncestralTrace"),
+    "attribute_needle": _Entry(
+        "P5", "one attribute of an entity, by a noisy key", "spans:Spans", {"semantic": True, "attributes": 4}
+    ),
+    "explicit_single": _Entry("P6", "one span by its name", "spans:Spans"),
+    "semantic_single": _Entry("P6", "one span by a noisy key", "spans:Spans", {"semantic": True}),
+    "explicit_multi": _Entry("P6", "all spans of a name, in order", "spans:Spans", {"spans": 4}),
+    "semantic_multi": _Entry(
+        "P6", "all spans near a noisy key, in order", "spans:Spans", {"spans": 4, "semantic": True}
+    ),
+    "majority": _Entry("P6", "the most frequent symbol of the stream", "aggregate:Aggregate"),
+    "count": _Entry(
+        "P6", "how often a symbol came, modulo their number", "aggregate:Aggregate", {"question": "count"}
+    ),
+    "regular_language": _Entry("P7", "the next symbol of an unknown automaton", "language:RegularLanguage"),
+    "many_shot": _Entry("P8", "labels of points, from examples", "many_shot:ManyShot"),
+    "many_shot_online": _Entry(
+        "P8", "labels of points, each told afterwards", "many_shot:ManyShot", {"online": True}
+    ),
+    "graph_walk": _Entry("P10", "a walk along edges that were shown", "walk:GraphWalk"),
+    "table_extract": _Entry("P10", "all records of a tag, in order", "walk:TableExtract"),
+    "constraint_keeping": _Entry(
+        "P12", "the better door that a rule shown once allows", "constraint:ConstraintKeeping"
+    ),
+    "preference": _Entry("P12", "which of two logs kept the rule", "constraint:Preference"),
+    "interference": _Entry(
+        "P15", "recall in consecutive episodes with the same keys", "interference:Interference"
+    ),
+}
+
+
+def probe_names() -> list[str]:
+    """Every name that `make_probe` knows, in the specification's order; fast, since nothing is imported."""
+    return list(_PROBES)
+
+
+def probe_summaries() -> dict[str, str]:
+    """A line on each probe: its number in the specification and what it asks for."""
+    return {name: f"{entry.number}: {entry.summary}" for name, entry in _PROBES.items()}
+
+
+def make_probe(name: str, **options: Any) -> "Probe":
+    """A probe by name, or a user's own as `module:Name`, with options.
+
+    Raises ValueError, in one sentence, on an unknown name or option and on a value that does not fit.
+    """
+    cls, defaults = _class(name)
+    fields = {field.name: field.default for field in dataclasses.fields(cls)}
+    for key in options:
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, 3, 0.4) or fields
+            raise ValueError(f"probe {name} has no option {key!r}; valid names are {', '.join(near)}")
+    return cls(
+        **{**defaults, **{key: fitted(name, key, value, fields[key]) for key, value in options.items()}}
+    )
+
+
+def probe_options(name: str) -> dict[str, Any]:
+    """The options of a probe and their defaults."""
+    return dataclasses.asdict(make_probe(name))
+
+
+def _class(name: str) -> "tuple[type[Probe], dict[str, Any]]":
+    from .base import Probe
+
+    if ":" in name:
+        cls, defaults = load_attribute(name), {}
+        if not (isinstance(cls, type) and issubclass(cls, Probe) and dataclasses.is_dataclass(cls)):
+            raise ValueError(f"{name} is not a subclass of resetta.envs.probes.Probe; derive it from that")
+        return cls, defaults
+    if name not in _PROBES:
+        near = difflib.get_close_matches(name.lower().replace("-", "_"), _PROBES, 3, 0.5)
+        cure = f"did you mean {' or '.join(near)}?" if near else "`resetta list probes` shows them all"
+        raise ValueError(f"unknown probe {name!r}; {cure}")
+    entry = _PROBES[name]
+    return load_attribute(f"{__package__}.{entry.path}"), entry.options
