@@ -19,7 +19,11 @@ class Policy(Protocol):
 
     num_params: int
 
-    def sample(self, key: Array, params: Array) -> Array:
+    def noise(self, key: Array, batch: int) -> Array:
+        """What chance adds to `batch` actions, `[batch, ...]`; a rollout draws all of it beforehand."""
+        ...
+
+    def draw(self, noise: Array, params: Array) -> Array:
         """A raw action for each row of `params`."""
         ...
 
@@ -46,9 +50,13 @@ class Categorical:
     def __init__(self, size: int):
         self.num_params = size
 
-    def sample(self, key: Array, params: Array) -> Array:
+    def noise(self, key: Array, batch: int) -> Array:
         """See `Policy`."""
-        return jnp.asarray(distrax.Categorical(logits=params).sample(seed=key))
+        return jax.random.gumbel(key, (batch, self.num_params))
+
+    def draw(self, noise: Array, params: Array) -> Array:
+        """See `Policy`; the largest of logits plus Gumbel noise is a draw from their softmax."""
+        return jnp.argmax(params + noise, axis=-1)
 
     def mode(self, params: Array) -> Array:
         """See `Policy`."""
@@ -86,9 +94,14 @@ class SquashedGaussian:
             mean, jnp.exp(jnp.clip(log_std, self.min_log_std, self.max_log_std))
         )
 
-    def sample(self, key: Array, params: Array) -> Array:
+    def noise(self, key: Array, batch: int) -> Array:
         """See `Policy`."""
-        return jnp.asarray(self._gaussian(params).sample(seed=key))
+        return jax.random.normal(key, (batch, self.num_params // 2))
+
+    def draw(self, noise: Array, params: Array) -> Array:
+        """See `Policy`."""
+        gaussian = self._gaussian(params)
+        return jnp.asarray(gaussian.mean() + gaussian.stddev() * noise)
 
     def mode(self, params: Array) -> Array:
         """See `Policy`."""

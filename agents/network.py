@@ -1,7 +1,5 @@
 """Encoder -> core -> heads."""
 
-from typing import Any
-
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -46,7 +44,11 @@ class Encoder(nn.Module):
 
 
 class ActorCritic(nn.Module):
-    """A policy and a value function over one memory core."""
+    """A policy and a value function over one memory core.
+
+    Its two halves can be called apart: what remembers must go step by step when acting, and what only looks
+    at the present (the heads) may then run once over a whole rollout.
+    """
 
     core: Core
     num_params: int
@@ -59,21 +61,36 @@ class ActorCritic(nn.Module):
             return self.core.initial_carry(batch, (observation_shape[0], observation_shape[1]))
         return self.core.initial_carry(batch)
 
-    @nn.compact
+    def setup(self) -> None:
+        """The parts, under the names that their parameters have."""
+        self._encode = Encoder(self.core.features, self.encoder, self.core.spatial, name="Encoder_0")
+        self._readout = nn.Dense(2 * self.core.features, name="readout") if self.core.spatial else None
+        self._policy = self._head("policy", self.num_params, 0.01)
+        self._value = self._head("value", 1, 1.0)
+
+    def _head(self, name: str, size: int, scale: float) -> nn.Sequential:
+        last = nn.Dense(size, kernel_init=nn.initializers.orthogonal(scale), name=name)
+        hidden = [nn.Dense(self.head_features, name=f"{name}_hidden"), nn.gelu] if self.head_features else []
+        return nn.Sequential([*hidden, last])
+
+    def remember(self, carry: Carry, inputs: Input) -> tuple[Carry, Float[Array, "T B D"]]:
+        """Inputs with axes `[T, B, ...]` to (carry, what the heads read)."""
+        carry, y = self.core(carry, self._encode(inputs), inputs.reset)
+        if self._readout is not None:
+            y = nn.relu(self._readout(y.reshape((*y.shape[:2], -1))))  # [T, B, H * W * features]
+        return carry, y
+
+    def policy(self, y: Float[Array, "T B D"]) -> Float[Array, "T B P"]:
+        """Policy parameters."""
+        return self._policy(y)
+
+    def value(self, y: Float[Array, "T B D"]) -> Float[Array, "T B"]:
+        """Values."""
+        return self._value(y)[..., 0]
+
     def __call__(
         self, carry: Carry, inputs: Input
     ) -> tuple[Carry, Float[Array, "T B P"], Float[Array, "T B"]]:
         """Inputs with axes `[T, B, ...]` to (carry, policy parameters `[T, B, P]`, values `[T, B]`)."""
-        x = Encoder(self.core.features, self.encoder, self.core.spatial)(inputs)
-        carry, y = self.core(carry, x, inputs.reset)
-        if self.core.spatial:
-            y = y.reshape((*y.shape[:2], -1))  # [T, B, H * W * features]
-            y = nn.relu(nn.Dense(2 * self.core.features, name="readout")(y))
-        params = self._head("policy", y, self.num_params, 0.01)
-        value = self._head("value", y, 1, 1.0)
-        return carry, params, value[..., 0]
-
-    def _head(self, name: str, y: Any, size: int, scale: float) -> Any:
-        if self.head_features:
-            y = nn.gelu(nn.Dense(self.head_features, name=f"{name}_hidden")(y))
-        return nn.Dense(size, kernel_init=nn.initializers.orthogonal(scale), name=name)(y)
+        carry, y = self.remember(carry, inputs)
+        return carry, self.policy(y), self.value(y)

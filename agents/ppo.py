@@ -20,6 +20,7 @@ from .distributions import Policy, make_policy
 from .gae import advantages
 from .network import ENCODERS, ActorCritic
 from .normalize import Statistics, add, no_statistics, normalize
+from .pack import pack, unpack
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,18 +158,31 @@ class Agent:
         self, params: Any, observations: Statistics, carry: Carry, inputs: Input
     ) -> tuple[Carry, Float[Array, "T B P"], Float[Array, "T B"]]:
         """Carry, policy parameters and values for inputs `[T, B, ...]`."""
+        carry, y = self._remember(params, observations, carry, inputs)
+        return carry, self._head("policy", params, y), self._head("value", params, y)
+
+    def _remember(
+        self, params: Any, observations: Statistics, carry: Carry, inputs: Input
+    ) -> tuple[Carry, Float[Array, "T B D"]]:
         if self.config.normalize_observations:
             inputs = inputs.replace(observation=normalize(observations, inputs.observation))
-        out: Any = self.network.apply(params, carry, inputs)
+        out: Any = self.network.apply(params, carry, inputs, method="remember")
+        return out
+
+    def _head(self, name: str, params: Any, y: Array) -> Array:
+        out: Any = self.network.apply(params, y, method=name)
         return out
 
     def act(
         self, params: Any, observations: Statistics, carry: Carry, inputs: Input, key: Array, greedy: bool
     ) -> tuple[Carry, Array]:
         """One step for inputs `[B, ...]`: the next carry and a raw action."""
-        carry, policy_params, _ = self.apply(params, observations, carry, _one_step(inputs))
-        raw = self.policy.mode(policy_params[0]) if greedy else self.policy.sample(key, policy_params[0])
-        return carry, raw
+        carry, y = self._remember(params, observations, carry, _one_step(inputs))
+        policy_params = self._head("policy", params, y[0])
+        noise = None if greedy else self.policy.noise(key, policy_params.shape[0])
+        return carry, self.policy.mode(policy_params) if noise is None else self.policy.draw(
+            noise, policy_params
+        )
 
     def update(self, state: AgentState) -> tuple[AgentState, dict[str, Array]]:
         """One rollout and the epochs over it; metrics are scalars."""
@@ -217,46 +231,63 @@ class Agent:
         return state, metrics
 
     def _rollout(self, state: AgentState, key: Array) -> tuple[AgentState, Rollout]:
-        def step(loop: tuple[Any, Input, Carry], key: Array) -> tuple[Any, Rollout]:
+        """Act for `num_steps` steps.
+
+        The loop holds what has to wait for the step before, and nothing else: all random numbers are drawn
+        ahead of it, and log-probabilities and values are taken from its outputs at once. On a GPU a step of
+        a small network costs what its kernels cost to start.
+        """
+        keys = jax.vmap(jax.random.split)(jax.random.split(key, self.config.num_steps))  # [T, 2]
+        noise = jax.vmap(self.policy.noise, (0, None))(keys[:, 0], self.env.num_envs)
+        env_keys = jax.vmap(self.env.step_keys)(keys[:, 1])
+
+        like: list[Any] = []  # the shapes of a transition, left behind by tracing the step
+
+        def step(loop: tuple[Any, Input, Carry], chance: tuple[Array, Any]) -> tuple[Any, Any]:
             env_state, inputs, carry = loop
-            key_action, key_env = jax.random.split(key)
-            carry, params, value = self.apply(state.params, state.observations, carry, _one_step(inputs))
-            raw = self.policy.sample(key_action, params[0])
-            env_state, next_inputs, outcome = self.env.step(key_env, env_state, self.policy.to_env(raw))
+            noise, env_keys = chance
+            carry, y = self._remember(state.params, state.observations, carry, _one_step(inputs))
+            policy_params = self._head("policy", state.params, y[0])
+            raw = self.policy.draw(noise, policy_params)
+            env_state, next_inputs, outcome = self.env.step_with(env_keys, env_state, self.policy.to_env(raw))
             terminated, truncated = outcome.terminated, outcome.truncated
             if self.config.gae_across_trials:
                 terminated, truncated = terminated & next_inputs.reset, truncated & next_inputs.reset
-            transition = Rollout(
-                inputs=inputs,
-                action=raw,
-                log_prob=self.policy.log_prob(params[0], raw),
-                value=value[0],
-                reward=outcome.reward,
-                terminated=terminated,
-                truncated=truncated,
-                final_value=self._final_value(state, carry, outcome.final, truncated, value[0]),
-                trial_end=outcome.trial_end,
-                trial_return=outcome.trial_return,
-            )
-            return (env_state, next_inputs, carry), transition
+            seen = {
+                "inputs": inputs,
+                "action": raw,
+                "reward": outcome.reward,
+                "terminated": terminated,
+                "truncated": truncated,
+                "final_value": self._final_value(state, carry, outcome.final, truncated),
+                "trial_end": outcome.trial_end,
+                "trial_return": outcome.trial_return,
+            }
+            like.append(jax.eval_shape(lambda: seen))
+            return (env_state, next_inputs, carry), (pack(seen), policy_params, y[0])
 
         start = (state.env_state, state.inputs, state.carry)
-        (env_state, inputs, carry), rollout = jax.lax.scan(
-            step, start, jax.random.split(key, self.config.num_steps)
+        (env_state, inputs, carry), (seen, policy_params, y) = jax.lax.scan(step, start, (noise, env_keys))
+        transition = unpack(seen, like.pop())
+        rollout = Rollout(
+            **transition,
+            log_prob=self.policy.log_prob(policy_params, transition["action"]),
+            value=self._head("value", state.params, y),
         )
         return state.replace(env_state=env_state, inputs=inputs, carry=carry), rollout
 
     def _final_value(
-        self, state: AgentState, carry: Carry, final: Input, truncated: Array, like: Array
+        self, state: AgentState, carry: Carry, final: Input, truncated: Array
     ) -> Float[Array, " B"]:
         """The value of the state a time limit cut off: one extra core step, whose carry is thrown away."""
+        none = jnp.zeros(truncated.shape)
         needed = self.env.truncates and not (self.config.gae_across_trials and self.env.trials > 1)
         if not needed:
-            return jnp.zeros_like(like)
+            return none
         return jax.lax.cond(
             truncated.any(),
             lambda: self.apply(state.params, state.observations, carry, _one_step(final))[2][0],
-            lambda: jnp.zeros_like(like),
+            lambda: none,
         )
 
     def _scale_rewards(self, state: AgentState, rollout: Rollout) -> tuple[Array, Statistics, Array]:

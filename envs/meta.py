@@ -9,7 +9,7 @@ Three signals, never mixed:
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from .base import Continuous, Discrete
+from .branch import if_any
 from .tasks import Task, TaskFamily, evaluation_ids
 
 
@@ -61,6 +62,14 @@ class LaneState(struct.PyTreeNode):
     task: Task
     trial: Int[Array, " N"]
     trial_return: Float[Array, " N"]
+
+
+class LaneKeys(NamedTuple):
+    """The keys of one step of a lane: of every row's step and reset, and of the tasks drawn."""
+
+    step: Array  # [N]
+    reset: Array  # [N]
+    ids: Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,10 +165,27 @@ class MetaEnv:
 
         `action` is int32 `[B]`, or `[B, A]` within [-1, 1] (clipped).
         """
+        return self.step_with(self.step_keys(key), states, action)
+
+    def step_keys(self, key: Array) -> tuple[LaneKeys, ...]:
+        """The keys of all that is random in one step; a rollout derives those of all its steps at once."""
+        lanes = []
+        for i, lane in enumerate(self.lanes):
+            key_step, key_reset, key_ids = jax.random.split(jax.random.fold_in(key, i), 3)
+            rows = lane.count
+            lanes.append(
+                LaneKeys(jax.random.split(key_step, rows), jax.random.split(key_reset, rows), key_ids)
+            )
+        return tuple(lanes)
+
+    def step_with(
+        self, keys: tuple[LaneKeys, ...], states: tuple[LaneState, ...], action: Array
+    ) -> tuple[tuple[LaneState, ...], Input, Outcome]:
+        """`step` with the keys that `step_keys` gave."""
         new_states, inputs, outcomes, start = [], [], [], 0
         for i, (lane, state) in enumerate(zip(self.lanes, states, strict=True)):
             stop = start + lane.count
-            state, inp, outcome = self._step_lane(lane, jax.random.fold_in(key, i), state, action[start:stop])
+            state, inp, outcome = self._step_lane(lane, keys[i], state, action[start:stop])
             new_states.append(state)
             inputs.append(inp)
             outcomes.append(outcome)
@@ -176,13 +202,12 @@ class MetaEnv:
         return tuple(actions)
 
     def _step_lane(
-        self, lane: Lane, key: Array, state: LaneState, action: Array
+        self, lane: Lane, keys: LaneKeys, state: LaneState, action: Array
     ) -> tuple[LaneState, Input, Outcome]:
         family, n = lane.family, lane.count
-        key_step, key_reset, key_ids = jax.random.split(key, 3)
         env_action = jax.vmap(self._act, (None, 0, 0))(family, state.task, action)
         observation, base, raw, terminated, truncated = jax.vmap(family.base.step)(
-            jax.random.split(key_step, n), state.base, env_action, state.task.params
+            keys.step, state.base, env_action, state.task.params
         )
         trial_end = terminated | truncated
         meta_end = trial_end & (state.trial == self.trials - 1)
@@ -198,24 +223,16 @@ class MetaEnv:
         no = jnp.zeros(n, bool)
         final = Input(jax.vmap(self._observe)(state.task, observation), previous, reward, no, no)
 
-        # The branches below are taken only when some row needs them (under vmap both are computed).
         def new_tasks(task: Task) -> Task:
-            fresh = jax.vmap(family.make)(self._sample_ids(lane, key_ids))
+            fresh = jax.vmap(family.make)(self._sample_ids(lane, keys.ids))
             return _select(meta_end, fresh, task)
 
-        def new_trials(observation: Array, base: Any, task: Task) -> tuple[Array, Any]:
-            fresh = jax.vmap(family.base.reset)(jax.random.split(key_reset, n), task.params)
-            return _select(trial_end, fresh, (observation, base))
+        def new_trials(now: tuple[Array, Any], task: Task) -> tuple[Array, Any]:
+            fresh = jax.vmap(family.base.reset)(keys.reset, task.params)
+            return _select(trial_end, fresh, now)
 
-        task = jax.lax.cond(meta_end.any(), new_tasks, lambda task: task, state.task)
-        observation, base = jax.lax.cond(
-            trial_end.any(),
-            new_trials,
-            lambda observation, base, _: (observation, base),
-            observation,
-            base,
-            task,
-        )
+        task = if_any(meta_end.any(), new_tasks, state.task)
+        observation, base = if_any(trial_end.any(), new_trials, (observation, base), task)
         next_input = Input(
             jax.vmap(self._observe)(task, observation),
             jnp.where(meta_end[:, None], 0.0, previous),

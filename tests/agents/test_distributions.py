@@ -17,8 +17,17 @@ def test_categorical():
     np.testing.assert_allclose(policy.log_prob(logits, jnp.asarray([2])), [np.log(0.3)], rtol=1e-5)
     np.testing.assert_allclose(policy.entropy(logits), [stats.entropy([0.2, 0.5, 0.3])], rtol=1e-5)
     assert policy.mode(logits).tolist() == [1]
-    draws = jax.vmap(lambda key: policy.sample(key, logits)[0])(jax.random.split(jax.random.key(0), 4000))
+    draws = policy.draw(policy.noise(jax.random.key(0), 4000), logits)
     np.testing.assert_allclose(np.bincount(draws, minlength=3) / 4000, [0.2, 0.5, 0.3], atol=0.03)
+
+
+def test_gaussian_draws_have_the_mean_and_spread_of_the_policy():
+    policy = make_policy(BOX)
+    draws = policy.draw(
+        policy.noise(jax.random.key(0), 4000), jnp.asarray([0.3, -0.2, np.log(0.5), np.log(0.8)])
+    )
+    np.testing.assert_allclose(draws.mean(0), [0.3, -0.2], atol=0.04)
+    np.testing.assert_allclose(draws.std(0), [0.5, 0.8], atol=0.03)
 
 
 def test_squashed_gaussian_density_is_that_of_the_squashed_action():

@@ -11,7 +11,11 @@ from resetta.agents import Agent, PPOConfig
 from resetta.cores import core_names, make_core
 from resetta.envs import make_meta_env
 
-OPTIONS = {"stack": {"pattern": "s5 gru attention"}, "attention": {"window": 8}}
+OPTIONS: dict = {
+    "stack": {"pattern": "s5 gru attention"},
+    "attention": {"window": 8},
+    "frame_attention": {"num_heads": 1},
+}
 VECTOR_CORES = [
     name for name in core_names() if not make_core(name, features=8, **OPTIONS.get(name, {})).spatial
 ]
