@@ -1,44 +1,43 @@
-"""Many small arrays as one array per dtype: a loop that stacks few outputs writes few."""
+"""Many small arrays as one: a loop that stacks a single output writes a single one a step."""
 
 import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 
-def pack(tree: Any) -> tuple[Array, ...]:
-    """The leaves `[B, ...]` of a tree side by side, `[B, W]`: an array for each dtype among them.
+def pack(tree: Any) -> Float[Array, "B W"]:
+    """The leaves `[B, ...]` of a tree side by side in one float32 array, bit for bit.
 
-    On a GPU every output that a loop stacks is a kernel a step; a rollout's transition has a dozen.
+    Leaves are float32, bool (as 0 and 1) or 32-bit integers (their bits). On a GPU every output that a loop
+    stacks is a kernel a step, and a rollout's transition has a dozen.
     """
-    return tuple(
-        jnp.concatenate([leaf.reshape(leaf.shape[0], -1) for leaf in leaves], axis=-1)
-        for leaves in _by_dtype(jax.tree.leaves(tree)).values()
-    )
+    return jnp.concatenate([_flat(leaf) for leaf in jax.tree.leaves(tree)], axis=-1)
 
 
-def unpack(packed: tuple[Array, ...], like: Any) -> Any:
-    """The tree that `pack` was given, from stacks `[T, B, W]` of what it gave: leaves `[T, B, ...]`.
+def unpack(packed: Float[Array, "T B W"], like: Any) -> Any:
+    """The tree that `pack` was given, from a stack of what it gave: leaves `[T, B, ...]`.
 
     `like` has the structure, shapes and dtypes of one step.
     """
     leaves, structure = jax.tree.flatten(like)
-    found: list[Array] = [jnp.zeros(())] * len(leaves)
-    for stack, numbers in zip(packed, _by_dtype(leaves, numbers=True).values(), strict=True):
-        start = 0
-        for number in numbers:
-            shape = leaves[number].shape
-            width = math.prod(shape[1:])
-            found[number] = stack[..., start : start + width].reshape(*stack.shape[:-2], *shape)
-            start += width
+    found, start = [], 0
+    for leaf in leaves:
+        width = math.prod(leaf.shape[1:])
+        part = packed[..., start : start + width].reshape(*packed.shape[:-2], *leaf.shape)
+        found.append(_back(part, leaf.dtype))
+        start += width
     return structure.unflatten(found)
 
 
-def _by_dtype(leaves: list[Any], numbers: bool = False) -> dict[Any, list[Any]]:
-    """Leaves, or their numbers, by dtype, in the order in which dtypes first appear."""
-    found: dict[Any, list[Any]] = {}
-    for number, leaf in enumerate(leaves):
-        found.setdefault(jnp.dtype(leaf.dtype), []).append(number if numbers else leaf)
-    return found
+def _flat(leaf: Array) -> Array:
+    leaf = leaf.reshape(leaf.shape[0], -1)
+    if leaf.dtype == jnp.bool_:
+        return leaf.astype(jnp.float32)
+    return jax.lax.bitcast_convert_type(leaf, jnp.float32)
+
+
+def _back(part: Array, dtype: Any) -> Array:
+    return part != 0 if dtype == jnp.bool_ else jax.lax.bitcast_convert_type(part, dtype)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
 from ..cores import Carry, Core
@@ -203,7 +204,7 @@ class Agent:
             self.config.gae_lambda,
         )
         params, opt_state, losses = self._epochs(state, first_carry, rollout, advantage, key_epochs)
-        bad = losses.pop("bad").sum()
+        bad = losses.pop("bad").sum().astype(jnp.int32)
         state = state.replace(
             params=params,
             opt_state=opt_state,
@@ -241,7 +242,7 @@ class Agent:
         noise = jax.vmap(self.policy.noise, (0, None))(keys[:, 0], self.env.num_envs)
         env_keys = jax.vmap(self.env.step_keys)(keys[:, 1])
 
-        like: list[Any] = []  # the shapes of a transition, left behind by tracing the step
+        like: list[Any] = []  # the shapes of what a step leaves, left behind by tracing it
 
         def step(loop: tuple[Any, Input, Carry], chance: tuple[Array, Any]) -> tuple[Any, Any]:
             env_state, inputs, carry = loop
@@ -253,7 +254,7 @@ class Agent:
             terminated, truncated = outcome.terminated, outcome.truncated
             if self.config.gae_across_trials:
                 terminated, truncated = terminated & next_inputs.reset, truncated & next_inputs.reset
-            seen = {
+            seen: dict[str, Any] = {
                 "inputs": inputs,
                 "action": raw,
                 "reward": outcome.reward,
@@ -263,12 +264,16 @@ class Agent:
                 "trial_end": outcome.trial_end,
                 "trial_return": outcome.trial_return,
             }
+            seen |= {"policy_params": policy_params, "y": y[0]}
             like.append(jax.eval_shape(lambda: seen))
-            return (env_state, next_inputs, carry), (pack(seen), policy_params, y[0])
+            return (env_state, next_inputs, carry), pack(seen)
 
         start = (state.env_state, state.inputs, state.carry)
-        (env_state, inputs, carry), (seen, policy_params, y) = jax.lax.scan(step, start, (noise, env_keys))
+        # Two steps a turn: half the copies from what a step made to where the next one reads.
+        unroll = 1 if jax.default_backend() == "cpu" else 2
+        (env_state, inputs, carry), seen = jax.lax.scan(step, start, (noise, env_keys), unroll=unroll)
         transition = unpack(seen, like.pop())
+        policy_params, y = transition.pop("policy_params"), transition.pop("y")
         rollout = Rollout(
             **transition,
             log_prob=self.policy.log_prob(policy_params, transition["action"]),
@@ -311,22 +316,37 @@ class Agent:
         rows = jax.vmap(lambda k: jax.random.permutation(k, batch))(jax.random.split(key, config.epochs))
         rows = rows.reshape(config.epochs * config.minibatches, batch // config.minibatches)
 
-        def minibatch(train: tuple[Any, Any], rows: Array) -> tuple[Any, dict[str, Array]]:
+        loss = jax.value_and_grad(
+            lambda params, *args: self._loss(whole(params), state.observations, *args), has_aux=True
+        )
+        names: list[str] = []  # of the losses, left behind by tracing a minibatch
+
+        def minibatch(train: tuple[Array, Any], rows: Array) -> tuple[Any, Array]:
             params, opt_state = train
             carry = jax.tree.map(lambda leaf: leaf[rows], first_carry)
             part, adv = jax.tree.map(lambda leaf: leaf[:, rows], (rollout, advantage))
-            (loss, terms), gradients = jax.value_and_grad(self._loss, has_aux=True)(
-                params, state.observations, carry, part, adv
-            )
-            norm = optax.tree.norm(gradients)
-            good = jnp.isfinite(loss) & jnp.isfinite(norm)
-            changes, new_opt_state = self.optimizer.update(gradients, opt_state, params)
+            (total, terms), gradient = loss(params, carry, part, adv)
+            norm = optax.tree.norm(gradient)
+            good = jnp.isfinite(total) & jnp.isfinite(norm)
+            changes, new_opt_state = self.optimizer.update(gradient, opt_state, params)
             new = (optax.apply_updates(params, changes), new_opt_state)
             train = jax.tree.map(lambda a, b: jnp.where(good, a, b), new, train)
-            return train, {**terms, "loss": loss, "grad_norm": norm, "bad": ~good}
+            terms |= {"loss": total, "grad_norm": norm, "bad": ~good}
+            names[:] = terms
+            return train, jnp.stack([jnp.asarray(term, jnp.float32) for term in terms.values()])
 
-        (params, opt_state), losses = jax.lax.scan(minibatch, (state.params, state.opt_state), rows)
-        return params, opt_state, losses
+        # All parameters are one vector in here: the gradient's norm and Adam are then a kernel or two,
+        # where leaf by leaf they are two for each of some thirty.
+        params, whole = ravel_pytree(state.params)
+        like = jax.tree.structure(state.params)
+        opt_state = jax.tree.map(
+            lambda node: ravel_pytree(node)[0],
+            state.opt_state,
+            is_leaf=lambda node: jax.tree.structure(node) == like,
+        )
+        (params, opt_state), losses = jax.lax.scan(minibatch, (params, opt_state), rows)
+        opt_state = jax.tree.map(lambda leaf: whole(leaf) if leaf.shape == params.shape else leaf, opt_state)
+        return whole(params), opt_state, dict(zip(names, losses.T, strict=True))
 
     def _loss(
         self, params: Any, observations: Statistics, carry: Carry, rollout: Rollout, advantage: Array

@@ -5,6 +5,7 @@ law is that of a shuffled deck, and a reset costs four numbers instead of a sort
 counts because a batch of environments computes a reset at every step.
 """
 
+import itertools
 from typing import Any, TypeVar
 
 import jax
@@ -23,10 +24,12 @@ def full_deck(num_decks: int) -> Int[Array, " 4"]:
 
 def deal(key: Array, remaining: Int[Array, " 4"]) -> tuple[Int[Array, ""], Int[Array, " 4"]]:
     """The suit of the next card, 0 to 3, and what is left. An empty deck deals suit 3 for ever."""
-    total = jnp.sum(remaining)
-    card = jax.random.randint(key, (), 0, jnp.maximum(total, 1))
-    suit = jnp.minimum(jnp.sum(card >= jnp.cumsum(remaining)), SUITS - 1).astype(jnp.int32)
-    taken = (jnp.arange(SUITS) == suit) & (total > 0)
+    # Four numbers are added one by one: sums and cumulative sums would be kernels of their own on a GPU.
+    upto = list(itertools.accumulate(remaining[suit] for suit in range(SUITS)))
+    card = jax.random.randint(key, (), 0, jnp.maximum(upto[-1], 1))
+    suit = sum((card >= bound).astype(jnp.int32) for bound in upto[:-1])
+    suit = jnp.where(upto[-1] > 0, suit, SUITS - 1)
+    taken = (jnp.arange(SUITS) == suit) & (upto[-1] > 0)
     return suit, remaining - taken.astype(jnp.int32)
 
 

@@ -13,7 +13,7 @@ def step(t):
         "flag": row > 11,
         "pixels": jnp.arange(24.0).reshape(3, 2, 4) * t,
         "number": row,
-        "action": row.astype(jnp.int32),
+        "action": -row.astype(jnp.int32),  # whose bits are those of a NaN
         "other_flag": row < 11,
     }
 
@@ -21,11 +21,7 @@ def step(t):
 def test_unpacking_undoes_packing_for_every_shape_and_dtype():
     stacked = jax.vmap(step)(jnp.arange(5))
     packed = jax.lax.scan(lambda _, t: (None, pack(step(t))), None, jnp.arange(5))[1]
-    assert [(leaf.shape, leaf.dtype.name) for leaf in packed] == [
-        ((5, 3, 1), "int32"),
-        ((5, 3, 2), "bool"),
-        ((5, 3, 9), "float32"),
-    ]
+    assert (packed.shape, packed.dtype.name) == ((5, 3, 12), "float32")
     found = unpack(packed, step(0))
     assert found.keys() == stacked.keys()
     for name, leaf in stacked.items():
