@@ -6,6 +6,7 @@ time.
 """
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
 from ..cores import Carry, Core
+from ..cores.sharded import by_rows, over_rows, over_time, rows_everywhere
 from ..envs import Input, MetaEnv
 from .distributions import Policy, make_policy
 from .gae import advantages
@@ -167,8 +169,9 @@ class Agent:
     ) -> tuple[Carry, Float[Array, "T B D"]]:
         if self.config.normalize_observations:
             inputs = inputs.replace(observation=normalize(observations, inputs.observation))
-        out: Any = self.network.apply(params, carry, inputs, method="remember")
-        return out
+        remember = partial(self.network.apply, method="remember")
+        carry, y = by_rows(remember, params, carry, inputs)
+        return carry, y
 
     def _head(self, name: str, params: Any, y: Array) -> Array:
         out: Any = self.network.apply(params, y, method=name)
@@ -315,6 +318,10 @@ class Agent:
         config, batch = self.config, self.env.num_envs
         rows = jax.vmap(lambda k: jax.random.permutation(k, batch))(jax.random.split(key, config.epochs))
         rows = rows.reshape(config.epochs * config.minibatches, batch // config.minibatches)
+        # Several devices: any row may be in any device's part of a minibatch. The rollout, small beside what
+        # the network makes of it, is exchanged once; every minibatch then lies at hand.
+        first_carry = jax.tree.map(lambda leaf: rows_everywhere(leaf, axis=0), first_carry)
+        rollout, advantage = jax.tree.map(lambda leaf: rows_everywhere(leaf, axis=1), (rollout, advantage))
 
         loss = jax.value_and_grad(
             lambda params, *args: self._loss(whole(params), state.observations, *args), has_aux=True
@@ -323,8 +330,10 @@ class Agent:
 
         def minibatch(train: tuple[Array, Any], rows: Array) -> tuple[Any, Array]:
             params, opt_state = train
-            carry = jax.tree.map(lambda leaf: leaf[rows], first_carry)
-            part, adv = jax.tree.map(lambda leaf: leaf[:, rows], (rollout, advantage))
+            carry = jax.tree.map(lambda leaf: over_rows(leaf[rows], axis=0), first_carry)
+            part, adv = jax.tree.map(
+                lambda leaf: over_time(over_rows(leaf[:, rows], axis=1), axis=0), (rollout, advantage)
+            )
             (total, terms), gradient = loss(params, carry, part, adv)
             norm = optax.tree.norm(gradient)
             good = jnp.isfinite(total) & jnp.isfinite(norm)

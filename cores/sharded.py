@@ -2,8 +2,10 @@
 
 Under `jax.set_mesh(make_mesh(...))` the compiler shares out whatever works on every step alone, as dense
 layers do, wherever the inputs lie sharded `P("sequence", "data")`. Two things it cannot share out by itself,
-and those are here: a recurrence over time, and attention, whose heads take the place of time. Without a mesh,
-or on one device, the functions of this file do nothing of their own, so that cores call them always.
+and those are here: a recurrence over time, and attention, whose heads take the place of time. Rows need no
+exchange at all, and `by_rows` gives each device its own, so that what runs there may be a kernel that the
+compiler cannot take apart. Without a mesh, or on one device, the functions of this file do nothing of their
+own, so that cores and learners call them always.
 """
 
 from collections.abc import Callable, Sequence
@@ -66,15 +68,16 @@ def sequence_scan(
     the gains so far, up to the first reset. So a reset selects here as it does within a device. Everything
     is differentiated by JAX; the memory of one device holds its own stretch.
 
-    B that `data` doesn't divide stays whole. Raises `ValueError` where `sequence` doesn't divide T.
+    B that `data` doesn't divide is computed whole by every device. Raises `ValueError` where `sequence`
+    doesn't divide T.
     """
     first = inputs[0] if isinstance(inputs, tuple) else inputs
     length, batch = first.shape[:2]
     axes = axes_in_use() if length > 1 else {}
-    if batch % axes.get(DATA, 1):
-        axes.pop(DATA)
     if not axes:
         return linear_scan(gain, inputs, reset, carry, engine, unroll)
+    if batch % axes.get(DATA, 1):
+        axes.pop(DATA)
     if engine == "paper":
         raise ValueError("the engine 'paper' is a yardstick for one device; choose another on a mesh")
     parts = axes.get(SEQUENCE, 1)
@@ -104,10 +107,47 @@ def sequence_scan(
         stretch,
         in_specs=(gains, P(time, rows), P(time, rows), P(rows)),
         out_specs=(P(time, rows), P(time, rows)),
-        axis_names=set(axes),
+        axis_names=_automatic(),  # a kernel allows for no axis that is left to the compiler
         check_vma=False,  # kernels of the engines do not say over which axes they vary
     )(gain, inputs, reset, carry)
     return jax.tree.map(lambda x: x[-1], lasts), states
+
+
+def by_rows(apply: Callable[..., tuple[Any, ...]], params: Any, carry: Any, inputs: Any) -> tuple[Any, ...]:
+    """`apply(params, carry, inputs)`, each device its rows.
+
+    `carry [B, ...]` and `inputs [T, B, ...]` become `(carry [B, ...], *outputs [T, B, ...])`. Rows don't
+    depend on one another, so nothing is exchanged but, in a gradient, the sum of what the devices found for
+    `params`. Called as it is without an axis `data`, and where that doesn't divide B.
+    """
+    parts = axes_in_use().get(DATA, 1)
+    if parts == 1 or jax.tree.leaves(inputs)[0].shape[1] % parts:
+        return apply(params, carry, inputs)
+
+    def on_a_device(params: Any, carry: Any, inputs: Any) -> tuple[Any, tuple[Any, ...]]:
+        carry, *outputs = apply(params, carry, inputs)
+        return carry, tuple(outputs)
+
+    carry, outputs = jax.shard_map(
+        on_a_device,
+        in_specs=(P(), P(DATA), P(None, DATA)),
+        out_specs=(P(DATA), P(None, DATA)),
+        # time, where it is shared out too, is left to what is called; an axis of one device is not
+        axis_names=_automatic() - (axes_in_use().keys() - {DATA}),
+        check_vma=False,  # kernels, as below
+    )(params, carry, inputs)
+    return carry, *outputs
+
+
+def over_rows(x: Array, axis: int) -> Array:
+    """`x` with its rows, on `axis`, shared out over `data`, where that divides them."""
+    parts = axes_in_use().get(DATA, 1)
+    return x if parts == 1 or x.shape[axis] % parts else _placed(x, axis, DATA)
+
+
+def rows_everywhere(x: Array, axis: int) -> Array:
+    """`x` with all its rows, on `axis`, on every device, for what takes rows from anywhere."""
+    return _placed(x, axis, None) if DATA in axes_in_use() else x
 
 
 def over_heads(x: Array, axis: int) -> Array:
@@ -124,19 +164,23 @@ def over_heads(x: Array, axis: int) -> Array:
             f"num_heads={x.shape[axis]} cannot be shared out over mesh.sequence={parts}; "
             f"use num_heads={-(-x.shape[axis] // parts) * parts}"
         )
-    return _placed(x, axis)
+    return _placed(x, axis, SEQUENCE)
 
 
 def over_time(x: Array, axis: int) -> Array:
     """`x` with its time, on `axis`, shared out over `sequence` again, where that divides it."""
-    return x if x.shape[axis] % axes_in_use().get(SEQUENCE, 1) else _placed(x, axis)
+    parts = axes_in_use().get(SEQUENCE, 1)
+    return x if parts == 1 or x.shape[axis] % parts else _placed(x, axis, SEQUENCE)
 
 
-def _placed(x: Array, axis: int) -> Array:
-    if SEQUENCE not in axes_in_use():
-        return x
-    placed = P(*(SEQUENCE if k == axis else P.UNCONSTRAINED for k in range(x.ndim)))
+def _placed(x: Array, axis: int, name: str | None) -> Array:
+    placed = P(*(name if k == axis else P.UNCONSTRAINED for k in range(x.ndim)))
     return lax.with_sharding_constraint(x, placed)
+
+
+def _automatic() -> set[str]:
+    """The axes of the mesh that is set which no `shard_map` around has taken."""
+    return set(jax.sharding.get_abstract_mesh().auto_axes)
 
 
 def _one_of_many(scan: Callable[..., Any], gain: Value, inputs: Value, reset: Array, carry: Value) -> Value:

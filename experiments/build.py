@@ -75,7 +75,7 @@ def init_seeds(agent: Agent, config: TrainConfig) -> AgentState:
 def default_device() -> Any:
     """The device that `settings` chose, or JAX's own first."""
     chosen: Any = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
-    return chosen or jax.devices()[0]
+    return chosen or jax.local_devices()[0]
 
 
 @contextlib.contextmanager
@@ -84,7 +84,7 @@ def settings(config: TrainConfig | VideoConfig) -> Iterator[Any]:
     with contextlib.ExitStack() as stack:
         if config.device != "auto":
             try:
-                device = jax.devices(config.device)[0]
+                device = jax.local_devices(backend=config.device)[0]
             except RuntimeError as error:
                 present = ", ".join(sorted({d.platform for d in jax.devices()}))
                 raise InputError(f"device={config.device} is not here; this machine has {present}") from error

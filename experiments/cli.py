@@ -134,6 +134,11 @@ def work(name: str, config: Any) -> None:
     from .logs import phase
 
     with _orderly_sigterm():
+        if not command.expands and config.get("distributed"):
+            from .processes import join_processes
+
+            with phase("waiting for the other processes"):
+                join_processes()  # some libraries ask for devices as they are loaded: then it is too late
         with phase("loading libraries"):
             module = importlib.import_module(f".{command.module}{part and '.'}{part}", __package__)
         if name == "report":

@@ -38,6 +38,30 @@ class NetworkConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """The `mesh` section."""
+
+    data: int | None = None
+    sequence: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("data", "sequence"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"mesh.{name}={value} must be at least 1")
+
+    def check(self, rows: tuple[int, str], steps: tuple[int, str]) -> None:
+        """Raise `ValueError` unless the devices divide a batch's rows and its steps, each with its name."""
+        for parts, name, (number, what) in ((self.data, "data", rows), (self.sequence, "sequence", steps)):
+            if parts is not None and number % parts:
+                fits = [str(n) for n in range(1, min(number, 2 * parts) + 1) if number % n == 0]
+                raise ValueError(
+                    f"{what} {number}, which mesh.{name}={parts} does not divide; "
+                    f"use mesh.{name}={' or '.join(fits[-2:])}"
+                )
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """What `resetta train` runs on; configs/train.yaml says what each key means."""
 
@@ -77,6 +101,8 @@ class TrainConfig:
     wandb: bool
     run_dir: str | None
     resume: str
+    mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+    distributed: bool = False
 
     @property
     def steps_per_update(self) -> int:
@@ -115,9 +141,16 @@ class TrainConfig:
                 f"num_envs={self.num_envs} is not divisible by the {lanes} base environments of "
                 f"{self.env.name}; use {low or lanes} or {low + lanes}"
             )
+        self.check_mesh(self.mesh)
         check_choice("precision", self.precision, PRECISIONS)
         check_choice("device", self.device, DEVICES)
         check_choice("resume", self.resume, ("auto", "never"))
+        check_distributed(self.distributed, self.run_dir)
+
+    def check_mesh(self, mesh: MeshConfig) -> None:
+        """Raise `ValueError` unless minibatches and rollouts can be cut into equal parts for all devices."""
+        rows = f"num_envs={self.num_envs} in minibatches={self.minibatches} makes minibatches of"
+        mesh.check((self.num_envs // self.minibatches, rows), (self.num_steps, "num_steps is"))
 
 
 def train_config(raw: Mapping[str, Any]) -> TrainConfig:
@@ -177,6 +210,12 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
         for o in options
     )
     raise ValueError(f"{name}={value!r} must be {wanted}")
+
+
+def check_distributed(distributed: bool, run_dir: str | None) -> None:
+    """Raise `ValueError` where several processes would each choose a directory."""
+    if distributed and run_dir is None:
+        raise ValueError("distributed=true needs run_dir=..., a folder that all processes see")
 
 
 def check_choice(name: str, value: str, valid: tuple[str, ...]) -> None:

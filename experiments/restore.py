@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-from jax.sharding import SingleDeviceSharding
+from jax.sharding import Mesh, SingleDeviceSharding
 
 from ..agents import Agent, AgentState
 from .build import build_agent, default_device, seed_keys, settings
 from .checkpoint import Checkpoints
 from .config import TrainConfig, train_config
+from .devices import agent_shardings
 from .errors import InputError, input_errors
 from .run_dir import RunDir
 
@@ -35,8 +36,12 @@ def restore_run(raw: Mapping[str, Any]) -> tuple[RunDir, TrainConfig, Agent, Age
     return run_dir, config, agent, state
 
 
-def abstract_state(agent: Agent, config: TrainConfig) -> Any:
-    """The shapes and dtypes of a run's state, placed on the default device; nothing is computed."""
-    sharding = SingleDeviceSharding(default_device())
+def abstract_state(agent: Agent, config: TrainConfig, mesh: Mesh | None = None) -> Any:
+    """The shapes and dtypes of a run's state, on the default device or a mesh; nothing is computed."""
     shapes = jax.eval_shape(jax.vmap(agent.init), seed_keys(config))
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)
+    if mesh is None:
+        alone = SingleDeviceSharding(default_device())
+        places = jax.tree.map(lambda _: alone, shapes)
+    else:
+        places = agent_shardings(mesh, shapes)
+    return jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), shapes, places)

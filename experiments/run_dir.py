@@ -33,6 +33,7 @@ FREE_KEYS = frozenset(
             "samples",
         ),
         *("tensorboard", "wandb", "render", "eval_tasks", "eval_trials", "eval_greedy"),
+        *("mesh", "distributed"),
     }
 )
 _DIGITS = 7  # significant digits in metrics.jsonl: about what float32 holds
@@ -49,8 +50,9 @@ class RunDir:
     anything is written.
     """
 
-    def __init__(self, path: Path, config: dict[str, Any], resumed: bool = False):
+    def __init__(self, path: Path, config: dict[str, Any], resumed: bool = False, writes: bool = True):
         self.path, self.config, self.resumed = path, config, resumed
+        self.writes = writes  # of several processes that train together, one
         self.checkpoints = path / "checkpoints"
         self.media = path / "media"
         self.tensorboard = path / "tensorboard"
@@ -104,6 +106,11 @@ class RunDir:
             raise InputError(f"run_dir={path} {what}; give the directory that `resetta train` wrote")
         return cls(path, config, resumed=True)
 
+    @classmethod
+    def follow(cls, config: Mapping[str, Any]) -> "RunDir":
+        """The directory that another process has opened for a run of both; nothing is written there."""
+        return cls(Path(config["run_dir"]), dict(config), resumed=True, writes=False)
+
     def check_kind(self, command: str, video: bool) -> None:
         """Raise `InputError` where `command` is for the other kind of run."""
         if self.video != video:
@@ -127,6 +134,8 @@ class RunDir:
         if not needed <= row.keys():
             names = " and ".join(map(repr, sorted(needed)))
             raise ValueError(f"a row of metrics needs {names}; it has {sorted(row)}")
+        if not self.writes:
+            return
         if self._metrics_file is None:
             self._metrics_file = self.metrics.open("a", encoding="utf-8")
         self._metrics_file.write(json.dumps(plain(row), sort_keys=True, allow_nan=False) + "\n")
@@ -147,7 +156,9 @@ class RunDir:
             self._metrics_file.close()
             self._metrics_file = None
         kept = "".join(line for line, row in self._lines() if row.get(self.counter, math.inf) <= last)
-        if self.metrics.exists() and kept != self.metrics.read_text(encoding="utf-8", errors="replace"):
+        if not self.writes or not self.metrics.exists():
+            return
+        if kept != self.metrics.read_text(encoding="utf-8", errors="replace"):
             with atomic(self.metrics) as part:
                 part.write_text(kept, encoding="utf-8")
 

@@ -9,14 +9,17 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from ..agents import Agent, AgentState
 from .build import build_agent, init_seeds, settings
 from .checkpoint import Checkpoints
 from .config import TrainConfig, train_config
+from .devices import agent_shardings, on_one_device, place, run_mesh, whole
 from .errors import Interrupted, TrainingFailed, catch_signals, input_errors
 from .evaluate import evaluate_agent, evaluation_env, summary_text, write_evaluation
 from .logs import Logs
+from .processes import agreed, join_processes, open_together, primary, screen
 from .render import film_run
 from .report import write_report
 from .restore import abstract_state
@@ -28,11 +31,14 @@ def run(raw: Mapping[str, Any]) -> None:
     with input_errors():
         config = train_config(raw)
         check_run_dir(raw)
+        if config.distributed:
+            join_processes()
     with settings(config):
         with input_errors():
             agent = build_agent(config)
             splits = _splits_to_evaluate(config)
-        with RunDir.open(raw) as run_dir:
+            mesh = run_mesh(config.mesh, config.distributed, config.check_mesh)
+        with open_together(raw) as run_dir:
             checkpoints = Checkpoints(run_dir.checkpoints, config.keep_checkpoints)
             newest = checkpoints.latest() or 0
             logs = Logs(
@@ -40,28 +46,29 @@ def run(raw: Mapping[str, Any]) -> None:
                 total_steps=config.updates * config.steps_per_update,
                 start_step=newest * config.steps_per_update,
                 seeds=config.seeds,
-                tensorboard=config.tensorboard,
-                wandb=config.wandb,
+                tensorboard=config.tensorboard and primary(),
+                wandb=config.wandb and primary(),
+                console=screen(),
             )
             with contextlib.closing(checkpoints), logs:
-                state = train(agent, config, run_dir, checkpoints, logs)
-                _finish(agent, config, state, run_dir, logs, splits)
+                state = train(agent, config, mesh, run_dir, checkpoints, logs)
+                _finish(agent, config, on_one_device(state), run_dir, logs, splits)
 
 
 def train(
-    agent: Agent, config: TrainConfig, run_dir: RunDir, checkpoints: Checkpoints, logs: Logs
+    agent: Agent, config: TrainConfig, mesh: Mesh, run_dir: RunDir, checkpoints: Checkpoints, logs: Logs
 ) -> AgentState:
-    """Train from the newest checkpoint, or from the start, to the end; leaves `[S, ...]`.
+    """Train from the newest checkpoint, or from the start, to the end; leaves `[S, ...]` on `mesh`.
 
     Raises `Interrupted` after a signal, with a checkpoint written, and `TrainingFailed` when
     `max_bad_updates` updates in a row were not finite; the last good checkpoint stays.
     """
-    state, seconds = _start(agent, config, run_dir, checkpoints, logs)
+    state, seconds = _start(agent, config, mesh, run_dir, checkpoints, logs)
     done = int(np.asarray(state.update).min())
     if done >= config.updates:
         return state
     with logs.phase("compiling the update"):
-        update = jax.jit(over_seeds(agent, config.seeds), donate_argnums=0).lower(state).compile()
+        update = compiled_update(agent, config.seeds, mesh, state)
     began = time.monotonic() - seconds
     with catch_signals() as received:
         for number in range(done + 1, config.updates + 1):
@@ -73,7 +80,7 @@ def train(
             bad_in_a_row = max(row["bad_in_a_row"])
             if bad_in_a_row >= config.max_bad_updates:
                 raise TrainingFailed(_failure(row, config, checkpoints))
-            signum = received()
+            signum = agreed(received())
             due = number % config.checkpoint_every == 0 or number == config.updates or signum is not None
             # what a skipped update leaves may be poisoned: it never takes the place of a good checkpoint
             if due and bad_in_a_row == 0:
@@ -84,17 +91,29 @@ def train(
     return state
 
 
+def compiled_update(agent: Agent, seeds: int, mesh: Mesh, state: AgentState) -> Any:
+    """One update on a mesh, compiled for (the shapes of) a state, which it takes over."""
+    places = agent_shardings(mesh, state)
+    update = over_seeds(agent, seeds)
+    with jax.set_mesh(mesh):
+        shared = jax.jit(
+            update, in_shardings=(places,), out_shardings=(places, whole(mesh)), donate_argnums=0
+        )
+        return shared.lower(state).compile()
+
+
 def _start(
-    agent: Agent, config: TrainConfig, run_dir: RunDir, checkpoints: Checkpoints, logs: Logs
+    agent: Agent, config: TrainConfig, mesh: Mesh, run_dir: RunDir, checkpoints: Checkpoints, logs: Logs
 ) -> tuple[AgentState, float]:
     """The state to go on from, and the seconds of training behind it."""
     newest = checkpoints.latest()
     if newest is None:
         run_dir.truncate_metrics(0)
         with logs.phase(f"making {config.seeds} agent{'s' if config.seeds > 1 else ''}"):
-            return jax.block_until_ready(init_seeds(agent, config)), 0.0
+            state = init_seeds(agent, config)
+            return jax.block_until_ready(place(state, agent_shardings(mesh, state))), 0.0
     with logs.phase(f"resuming from update {newest}"), input_errors():
-        state = checkpoints.restore(abstract_state(agent, config))
+        state = checkpoints.restore(abstract_state(agent, config, mesh))
     run_dir.truncate_metrics(newest)
     rows = run_dir.rows()
     return state, float(rows[-1]["wall_time"]) if rows else 0.0
@@ -110,15 +129,21 @@ def _finish(
 ) -> None:
     """Evaluation, film and report, each only where it is not there yet."""
     if _evaluated(run_dir, state):
-        print(f"nothing to do: {run_dir.path} is trained and evaluated; its report is {run_dir.report}")
+        if run_dir.writes:
+            print(f"nothing to do: {run_dir.path} is trained and evaluated; its report is {run_dir.report}")
         return
     if config.eval_tasks:
+        # every process evaluates, so that none waits for another; the first one writes
         arrays, summary = evaluate_agent(agent, config, state, splits=splits, phase=logs.phase)
+        if not run_dir.writes:
+            return
         if config.render:
             with logs.phase("filming the first and last trial"):
                 film_run(agent, config, state, run_dir)
         write_evaluation(run_dir, arrays, summary)
         print(summary_text(summary))
+    if not run_dir.writes:
+        return
     with logs.phase("writing the report"):
         report = write_report(run_dir.path)
     print(f"report: {report}")

@@ -239,11 +239,17 @@ def refused(capsys, arguments):
         (["env=nowhere:Env"], "nowhere"),
         (["device=tpu"], "device=tpu"),
         (["trials=0"], "trials=0"),
+        (["mesh.data=0"], "mesh.data=0 must be at least 1"),
+        (["mesh.data=6"], "minibatches of 16, which mesh.data=6 does not divide; use mesh.data=4 or 8"),
+        (["mesh.sequence=3"], "num_steps is 256, which mesh.sequence=3 does not divide"),
+        (["mesh.data=16"], "needs 16 devices and there are 1"),
+        (["distributed=true"], "set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES, JAX_PROCESS_ID"),
     ],
     ids=lambda x: x[-1] if isinstance(x, list) else "",
 )
-def test_mistakes_get_one_sentence_and_write_nothing(tmp_path, capsys, arguments, says):
+def test_mistakes_get_one_sentence_and_write_nothing(tmp_path, capsys, monkeypatch, arguments, says):
     run = tmp_path / "run"
+    monkeypatch.setenv("JAX_NUM_PROCESSES", "two")
     assert says in refused(capsys, ["train", *arguments, f"run_dir={run}"])
     assert not run.exists()
 
