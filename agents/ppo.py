@@ -348,10 +348,12 @@ class Agent:
         # where leaf by leaf they are two for each of some thirty.
         params, whole = ravel_pytree(state.params)
         like = jax.tree.structure(state.params)
+
+        def is_whole(node: Any) -> bool:
+            return jax.tree.structure(node) == like
+
         opt_state = jax.tree.map(
-            lambda node: ravel_pytree(node)[0],
-            state.opt_state,
-            is_leaf=lambda node: jax.tree.structure(node) == like,
+            lambda node: ravel_pytree(node)[0] if is_whole(node) else node, state.opt_state, is_leaf=is_whole
         )
         (params, opt_state), losses = jax.lax.scan(minibatch, (params, opt_state), rows)
         opt_state = jax.tree.map(lambda leaf: whole(leaf) if leaf.shape == params.shape else leaf, opt_state)
