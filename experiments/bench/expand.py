@@ -7,6 +7,7 @@ from typing import Any
 
 from ..compose import combinations, compose, compose_each, parse
 from ..errors import InputError
+from ..listing import choices, did_you_mean, entries, groups, read_config
 
 
 def expand(benchmark: str, overrides: Sequence[str], config_dir: Path | None = None) -> list[dict[str, Any]]:
@@ -17,6 +18,17 @@ def expand(benchmark: str, overrides: Sequence[str], config_dir: Path | None = N
     `variant`, the label without the core. Raises `InputError`, as `compose` does.
     """
     command = shlex.join(["resetta", *benchmark.split("/"), *overrides])
+    configs: list[dict[str, Any]] = []
+    for lines in _experiments(overrides, config_dir):
+        for config in _cases(benchmark, lines, config_dir):
+            config["command"] = command
+            if config["label"] in [other["label"] for other in configs]:
+                raise InputError(f"{config['label']!r} is asked for twice; name each case once")
+            configs.append(config)
+    return configs
+
+
+def _cases(benchmark: str, overrides: Sequence[str], config_dir: Path | None) -> list[dict[str, Any]]:
     parsed = parse(overrides)
     if all(override.key_or_group != "core" for override in parsed):
         cores = compose(benchmark, next(iter(combinations(parsed))), config_dir).get("cores")
@@ -24,14 +36,38 @@ def expand(benchmark: str, overrides: Sequence[str], config_dir: Path | None = N
             overrides = [f"core={','.join(map(str, cores))}", *overrides]
             parsed = parse(overrides)
     swept = [override.is_sweep_override() for override in parsed]
-    configs: list[dict[str, Any]] = []
     composed = compose_each(benchmark, overrides, config_dir)
     for single, config in zip(combinations(parsed), composed, strict=True):
         varying = [line for line, varies in zip(single, swept, strict=True) if varies]
         variant = " ".join(line for line in varying if not line.startswith("core="))
         core = str(config.get("core", {}).get("name", "")).rpartition(":")[2]
-        config |= {"command": command, "label": f"{core} {variant}".strip(), "variant": variant}
-        if config["label"] in [other["label"] for other in configs]:
-            raise InputError(f"{config['label']!r} is asked for twice; name each case once")
-        configs.append(config)
-    return configs
+        config |= {"label": f"{core} {variant}".strip(), "variant": variant}
+    return composed
+
+
+def _experiments(overrides: Sequence[str], config_dir: Path | None) -> list[list[str]]:
+    """The overrides once for each experiment among them, with what it chooses and sets written out.
+
+    (A benchmark's own settings come after any that Hydra would let an experiment make.)
+    """
+    parsed = parse(overrides)
+    rest = [override for override in parsed if override.key_or_group != "experiment"]
+    given = {override.key_or_group for override in rest}
+    lines = [override.input_line or "" for override in rest]
+    for override in parsed:
+        if override.key_or_group == "experiment":
+            names = override.sweep_string_iterator() if override.is_sweep_override() else [override.value()]
+            return [[*_settings(str(name), given, config_dir), *lines] for name in names]
+    return [lines]
+
+
+def _settings(experiment: str, given: set[str], config_dir: Path | None) -> list[str]:
+    text = read_config(f"experiment/{experiment}", config_dir)
+    if text is None:
+        valid = [*choices("experiment", config_dir)]
+        near = did_you_mean(experiment, valid)
+        raise InputError(f"unknown experiment {experiment!r}{near}; choose from {', '.join(valid)}")
+    chosen = [f"{group}={name}" for group, name in groups(text).items() if group not in given]
+    return chosen + [
+        f"{entry.key}={entry.default}" for entry in entries(text) if entry.key not in (*given, "defaults")
+    ]

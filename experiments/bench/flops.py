@@ -17,10 +17,11 @@ def count_flops(function: Callable[..., Any], *args: Any) -> int:
 
 
 def _count(jaxpr: Any) -> int:
-    return sum(_of(equation) for equation in jaxpr.eqns)
+    return sum(flops_of(equation) for equation in jaxpr.eqns)
 
 
-def _of(equation: Any) -> int:
+def flops_of(equation: Any) -> int:
+    """Operations of one equation of a program."""
     name, params = equation.primitive.name, equation.params
     if name == "dot_general":
         (contracted, _), _ = params["dimension_numbers"]
@@ -32,7 +33,7 @@ def _of(equation: Any) -> int:
         # dilation puts between inputs, as in gradients of strided convolutions, aren't work
         window = math.prod(kernel[axis] for axis in spec[1:])
         return 2 * equation.outvars[0].aval.size * window // math.prod(params["lhs_dilation"])
-    inner = [_count(getattr(part, "jaxpr", part)) for part in _inside(params)]
+    inner = [_count(getattr(part, "jaxpr", part)) for part in inside(params)]
     if name == "scan":
         return params["length"] * sum(inner)
     if name == "while" and sum(inner):
@@ -40,7 +41,7 @@ def _of(equation: Any) -> int:
     return max(inner, default=0) if name == "cond" else sum(inner)
 
 
-def _inside(params: Any) -> list[Any]:
+def inside(params: Any) -> list[Any]:
     """Jaxprs among an equation's parameters."""
     values = [item for v in params.values() for item in (v if isinstance(v, tuple | list) else (v,))]
     return [value for value in values if hasattr(value, "eqns") or hasattr(value, "jaxpr")]

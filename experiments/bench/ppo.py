@@ -1,4 +1,4 @@
-"""resetta bench ppo: environment steps per CPU-second, per second, compile time and parameters."""
+"""resetta bench ppo: seconds of an update and the floor under them, steps per CPU-second, compile time."""
 
 import dataclasses
 import sys
@@ -11,7 +11,10 @@ from ..build import build_agent, init_seeds, settings
 from ..errors import input_errors
 from ..logs import phase
 from .cases import Case, Settings, read_cases
+from .ceilings import Ceilings, measure_ceilings
+from .flops import count_flops
 from .results import Table, record, save, short, spread, spread_text
+from .roofline import least_seconds
 from .timing import Clock, Compiled, compile_update, now, prepare
 
 _DROPPED = 2  # first updates, which also warm caches and allocators
@@ -62,6 +65,8 @@ def run(configs: Sequence[Mapping[str, Any]]) -> None:
     with settings(cases[0].train):
         players = [_Player(case) for case in cases]  # mistakes in the last before the first is compiled
         prepare()
+        with phase("measuring what the machine can do"):
+            ceilings = measure_ceilings()
         for player in players:
             with phase(f"compiling {player.case.label}"):
                 player.compile()
@@ -73,18 +78,26 @@ def run(configs: Sequence[Mapping[str, Any]]) -> None:
                 player.blocks.append(player.play(own.block_updates))
             took = ", ".join(f"{player.case.label} {player.blocks[-1].cpu:.2f} CPU-s" for player in players)
             print(f"block {block + 1}/{own.blocks}: {took}", file=sys.stderr, flush=True)
-        result = record("ppo", own, cases, [_row(player, own) for player in players])
+        result = record("ppo", own, cases, [_row(player, own, ceilings) for player in players])
+        result["ceilings"] = dataclasses.asdict(ceilings)
     save(result, own.folder, table(result), None)
 
 
-def _row(player: _Player, own: PPOSettings) -> dict[str, Any]:
+def _row(player: _Player, own: PPOSettings, ceilings: Ceilings) -> dict[str, Any]:
     config, compiled = player.case.train, player.compiled
     steps = own.block_updates * config.steps_per_update * config.seeds
+    seconds = spread([block.wall / own.block_updates for block in player.blocks])
+    one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), player.state)
+    floor = config.seeds * least_seconds(player.agent.update, ceilings, one)
     return {
         "label": player.case.label,
         "core": player.case.core,
         "parameters": compiled.parameters,
         "steps_per_update": config.steps_per_update * config.seeds,
+        "seconds_per_update": seconds,
+        "floor_seconds": floor,
+        "floor_fraction": floor / seconds["median"],
+        "flops_per_update": config.seeds * count_flops(player.agent.update, one),
         "steps_per_cpu_second": spread([steps / block.cpu for block in player.blocks]),
         "steps_per_second": spread([steps / block.wall for block in player.blocks]),
         "compile_seconds": compiled.trace.wall + compiled.xla.wall,
@@ -97,13 +110,15 @@ def _row(player: _Player, own: PPOSettings) -> dict[str, Any]:
 def table(result: Mapping[str, Any]) -> Table:
     """The table of a result."""
     first = next(iter(result["configs"].values()))
-    header = ["core", "parameters", "steps per CPU-second", "steps per second"]
+    header = ["core", "parameters", "s per update", "floor, s", "steps per CPU-second", "steps per second"]
     header += ["compile, s", "trace, s", "XLA, s", "compile, CPU-s"]
     times = ("compile_seconds", "trace_seconds", "xla_seconds", "compile_cpu_seconds")
     rows = [
         [
             row["label"],
             short(row["parameters"]),
+            spread_text(row["seconds_per_update"]),
+            f"{row['floor_seconds']:.3g} ({row['floor_fraction']:.0%})",
             spread_text(row["steps_per_cpu_second"]),
             spread_text(row["steps_per_second"]),
             *(f"{row[name]:.1f}" for name in times),
@@ -116,6 +131,9 @@ def table(result: Mapping[str, Any]) -> Table:
         f"{first['epochs']} epochs, {first['minibatches']} minibatches, {len(result['seeds'])} seed(s)",
         f"median (lowest–highest) of {own['blocks']} blocks of {own['block_updates']} update(s), the cores "
         f"in turns; the first {_DROPPED} updates are dropped",
+        "floor: every matrix product and kernel moves its operands and results once or multiplies, and every "
+        "recurrence moves its inputs and states once, at the ceilings; all else is free",
+        f"the ceilings: {Ceilings(**result['ceilings']).text()}",
         "CPU-seconds are those of all threads of the process; on an accelerator only steps per second count",
     ]
     return Table("PPO: environment steps per second", header, rows, notes)

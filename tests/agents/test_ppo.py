@@ -97,6 +97,11 @@ def test_same_seed_same_bits_and_another_seed_other_bits():
     agent = make_agent()
     (a, _), (b, _), (c, _) = run(agent, 2), run(agent, 2), run(agent, 2, seed=1)
     assert_same(a, b)
+    # the next update is the same program: nothing changed its shape or dtype
+    shapes = [jax.eval_shape(agent.init, jax.random.key(0)), a]
+    assert [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(shapes[0])] == [
+        (leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(shapes[1])
+    ]
     with pytest.raises(AssertionError):
         assert_same(a.params, c.params)
 

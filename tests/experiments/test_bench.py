@@ -83,6 +83,7 @@ def test_every_benchmark_is_listed_and_explained(capsys):
     [
         (["pppo"], "did you mean 'ppo'"),
         (["ppo", "core=grru"], "did you mean 'gru'"),
+        (["ppo", "+experiment=repeat_previous_s6"], "did you mean 'repeat_previous_s5'"),
         (["ppo", "core=s5,s5"], "'s5' is asked for twice"),
         (["ppo", "block=3"], "did you mean 'blocks'"),
         (["ppo", "blocks=0"], "blocks=0 must be at least 1"),
@@ -121,6 +122,22 @@ def test_comma_lists_become_labelled_cases():
     assert {case["env"]["name"] for case in cases} == {"repeat_previous_easy"}
 
 
+def test_experiments_are_cases_and_the_command_line_wins_over_them():
+    names = "repeat_previous_s5,repeat_previous_gru"
+    cases = expand("bench/ppo", [f"+experiment={names}", "num_envs=64,512", "epochs=3"])
+    assert [case["label"] for case in cases] == [
+        "s5 num_envs=64",
+        "s5 num_envs=512",
+        "gru num_envs=64",
+        "gru num_envs=512",
+    ]
+    assert {case["env"]["name"] for case in cases} == {"repeat_previous_hard"}
+    assert [case["core"]["num_layers"] for case in cases] == [4, 4, 1, 1]
+    assert {case["epochs"] for case in cases} == {3}
+    (case,) = expand("bench/ppo", ["experiment=repeat_previous_s5", "core=none"])
+    assert (case["label"], case["num_steps"]) == ("none", 1024)
+
+
 def test_without_a_core_the_benchmarks_own_are_compared():
     assert [case["label"] for case in expand("bench/ppo", [])] == ["s5", "gru"]
     assert [case["label"] for case in expand("bench/ppo", ["cores=[none,lstm]"])] == ["none", "lstm"]
@@ -143,7 +160,9 @@ def test_ppo(tmp_path, capsys):
     assert [row["label"] for row in result["rows"]] == ["gru", "none"]
     for row in result["rows"]:
         assert row["steps_per_update"] == 4 * 8
-        for name in ("steps_per_cpu_second", "steps_per_second"):
+        fraction = row["floor_seconds"] / row["seconds_per_update"]["median"]
+        assert 0 < row["floor_fraction"] == pytest.approx(fraction)
+        for name in ("steps_per_cpu_second", "steps_per_second", "seconds_per_update"):
             measured = row[name]
             assert len(measured["values"]) == 2
             assert 0 < measured["low"] <= measured["median"] <= measured["high"]

@@ -1,0 +1,46 @@
+"""What the machine can do at best, measured in the run that is compared with it: copying and multiplying."""
+
+import dataclasses
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+_TURNS = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Ceilings:
+    """Bytes a second, read and written, of a plain copy; operations a second of a large matrix product."""
+
+    bytes_per_second: float
+    flops_per_second: float
+
+    def text(self) -> str:
+        """Both, for a note under a table."""
+        return (
+            f"{self.bytes_per_second / 1e9:.0f} GB/s copied (x + 1 on a large array) and "
+            f"{self.flops_per_second / 1e12:.3g} TFLOP/s multiplied, measured in the same run"
+        )
+
+
+def measure_ceilings() -> Ceilings:
+    """The best of several turns of either: a ceiling, so that nothing else the machine does lowers it."""
+    small = jax.default_backend() == "cpu"
+    values = jnp.zeros(2**24 if small else 2**28, jnp.float32)
+    copy = jax.jit(lambda x: x + 1)
+    n = 1024 if small else 8192
+    matrix = jax.random.normal(jax.random.key(0), (n, n), jnp.float32)
+    product = jax.jit(lambda x: x @ x)
+    return Ceilings(2 * values.nbytes / _fastest(copy, values), 2 * n**3 / _fastest(product, matrix))
+
+
+def _fastest(function: Any, x: Any) -> float:
+    jax.block_until_ready(function(x))
+    taken = []
+    for _ in range(_TURNS):
+        start = time.perf_counter()
+        jax.block_until_ready(function(x))
+        taken.append(time.perf_counter() - start)
+    return min(taken)

@@ -1,0 +1,38 @@
+"""The floor under a program's time: what is counted, and what is free."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from resetta.experiments.bench.ceilings import Ceilings
+from resetta.experiments.bench.roofline import least_seconds
+
+A, B = jnp.ones((3, 4)), jnp.ones((4, 5))
+MOVED, FLOPS = 4 * (3 * 4 + 4 * 5 + 3 * 5), 2 * 3 * 4 * 5
+
+
+def floor(function, *args, bandwidth=1.0, rate=1e9):
+    return least_seconds(function, Ceilings(bandwidth, rate), *args)
+
+
+def test_a_product_moves_its_operands_or_multiplies_whichever_takes_longer():
+    assert floor(lambda a, b: jnp.tanh(a @ b) + 1, A, B) == MOVED
+    assert floor(lambda a, b: jnp.tanh(a @ b) + 1, A, B, bandwidth=1e9, rate=1.0) == FLOPS
+    assert floor(lambda a: jnp.tanh(a).sum(), A) == 0
+
+
+def test_loops_count_their_products_as_often_as_they_run_and_a_recurrence_its_ends():
+    def products(a, b):
+        return jax.lax.scan(lambda c, _: (c, c @ b), a, None, length=7)[1]
+
+    assert floor(products, A, B) == 7 * MOVED
+
+    def recurrence(x):
+        return jax.lax.scan(lambda h, u: (h + u, h), jnp.zeros(4), x)[1]
+
+    assert floor(recurrence, A) == pytest.approx(4 * (2 * 3 * 4 + 2 * 4))
+    assert floor(jax.jit(recurrence), A) == floor(recurrence, A)
+
+
+def test_of_a_branch_the_longer_side():
+    assert floor(lambda a, b: jax.lax.cond(a.sum() > 0, lambda: a @ b, lambda: a @ b[:, :5]), A, B) == MOVED
