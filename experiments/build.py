@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,20 @@ from ..cores import make_core
 from ..envs import MetaEnv, make_meta_env
 from .config import TrainConfig
 from .errors import InputError
-from .video_config import VideoConfig
+
+
+class Placed(Protocol):
+    """A configuration that says where it runs, and how exactly."""
+
+    @property
+    def device(self) -> str:
+        """One of `config.DEVICES`."""
+        ...
+
+    @property
+    def precision(self) -> str:
+        """`default` or `highest`."""
+        ...
 
 
 def ppo_config(config: TrainConfig) -> PPOConfig:
@@ -79,7 +92,7 @@ def default_device() -> Any:
 
 
 @contextlib.contextmanager
-def settings(config: TrainConfig | VideoConfig) -> Iterator[Any]:
+def settings(config: Placed) -> Iterator[Any]:
     """The device and the precision of matrix products that the configuration asks for."""
     with contextlib.ExitStack() as stack:
         if config.device != "auto":

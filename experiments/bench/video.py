@@ -1,17 +1,13 @@
 """resetta bench video: training, sampling and reading, each measured by a module of its own."""
 
 import dataclasses
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-import jax
 
 from ..build import settings
 from ..config import DEVICES, build_dataclass, check_choice
 from ..errors import InputError, input_errors
 from .results import describe, save
-from .timing import now
 
 PARTS = ("training", "sampling", "loader")
 _ADDED = ("command", "label", "variant")
@@ -63,37 +59,6 @@ def run(configs: Sequence[Mapping[str, Any]]) -> None:
             )
             figure = getattr(modules[part], "figure", None)
             save(result, _folder(own), modules[part].table(result), figure and figure(result))
-
-
-def in_turns(
-    cases: Mapping[str, Callable[[], Any]], blocks: int, what: str = ""
-) -> dict[str, dict[str, list[float]]]:
-    """Seconds (`wall`, and `cpu` of this process) of each case's turns, one block after the other.
-
-    What else the machine does meets every case alike. A case's first call isn't counted: it compiles. Cases
-    that the device's memory doesn't hold are left out.
-    """
-    fit = {}
-    for label, case in cases.items():
-        try:
-            jax.block_until_ready(case())
-        except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
-                raise
-            print(f"{what}{label} is out of memory", file=sys.stderr, flush=True)
-            continue
-        fit[label] = case
-    cases = fit
-    taken: dict[str, dict[str, list[float]]] = {label: {"wall": [], "cpu": []} for label in cases}
-    for block in range(blocks):
-        for label, case in cases.items():
-            start = now()
-            jax.block_until_ready(case())
-            spent = now() - start
-            taken[label]["wall"].append(spent.wall)
-            taken[label]["cpu"].append(spent.cpu)
-        print(f"{what}block {block + 1}/{blocks}", file=sys.stderr, flush=True)
-    return taken
 
 
 def _folder(own: VideoSettings) -> Any:

@@ -15,6 +15,7 @@ from ...video.folder import load_folder
 from ..logs import phase
 from .results import Table, spread, spread_text
 from .timing import now
+from .turns import in_turns
 
 if TYPE_CHECKING:
     from .video import VideoSettings
@@ -74,8 +75,6 @@ def _rows(
     except ValueError:  # not installed here
         pass
     readers["memmap"] = mapped
-    from .video import in_turns
-
     taken = in_turns(readers, own.blocks, f"{size} x {size}, {kind}: ")
     close_readers()
     frames = len(windows) * o["window"]

@@ -15,6 +15,7 @@ from ...video.rollout import condition, steps
 from ..errors import InputError
 from ..logs import phase
 from .results import Table, short, spread, spread_text
+from .turns import in_turns
 
 if TYPE_CHECKING:
     from .video import VideoSettings
@@ -39,8 +40,6 @@ _FLOWS = ("far", "far_long")
 
 def measure(own: "VideoSettings") -> list[dict[str, Any]]:
     """A row per model: milliseconds a frame at the early and at the late frame, measured in turns."""
-    from .video import in_turns
-
     o = own.sampling
     rows = []
     for name in o["models"]:

@@ -11,6 +11,7 @@ from ...cores import make_core
 from ..logs import phase
 from .flops import count_flops
 from .results import Table, short, spread, spread_text
+from .turns import in_turns
 
 if TYPE_CHECKING:
     from .video import VideoSettings
@@ -20,8 +21,6 @@ _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 def measure(own: "VideoSettings") -> list[dict[str, Any]]:
     """A row per core, batch and precision: loss and gradients of parameters and inputs, in turns."""
-    from .video import in_turns
-
     o = own.training
     cores = _cores(o)
     rows = []

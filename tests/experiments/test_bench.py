@@ -90,6 +90,9 @@ def test_every_benchmark_is_listed_and_explained(capsys):
         (["ppo", "blocks=2,3"], "takes one value"),
         (["ppo", "run_dir=x"], "use out="),
         (["ppo", "num_envs=6"], "use 4 or 8"),
+        (["cores", "tokens=100"], "tokens=100 is not a multiple of length 128"),
+        (["acting", "lanes=[0]"], "ascending whole numbers"),
+        (["acting", "core=conv_s5"], "resetta bench video"),
         (["compile", "depths=4"], "must be a list"),
         (["memory", "lengths=[4,2]"], "ascending whole numbers"),
         (["learning", "thresholds=[0.9,0.5]"], "ascending numbers"),
@@ -172,6 +175,76 @@ def test_ppo(tmp_path, capsys):
     (tmp_path / "ppo.md").unlink()
     assert main(["bench", "tables", f"out={tmp_path}"]) == 0
     assert "| none |" in (tmp_path / "ppo.md").read_text()
+
+
+def test_acting_is_compared_with_moving_parameters_and_states(tmp_path):
+    small = ["core.features=8", "core.num_layers=1", "lanes=[3]", "steps=2", "blocks=2"]
+    result = bench(tmp_path, "acting", "core=gru", *small)
+    (row,) = result["rows"]
+    assert row["state_bytes"] == 3 * 8 * 4
+    assert row["moved_bytes"] == row["parameter_bytes"] + (2 + 2) * 3 * 8 * 4
+    floor = row["moved_bytes"] / result["ceilings"]["bytes_per_second"]
+    assert row["floor_seconds"] == pytest.approx(floor, rel=1e-3)
+    assert row["over_floor"] == pytest.approx(row["seconds"]["median"] / floor, rel=1e-3)
+
+
+def test_cores_go_on_from_the_rows_that_are_kept(tmp_path, monkeypatch, capsys):
+    from resetta.experiments.bench import cores
+
+    small = ["cores=[gru]", "core.num_layers=1", "parameters=6000", "tokens=16", "lanes=2", "steps=2"]
+    first = bench(tmp_path, "cores", *small, "lengths=[4,8]", "turns=2")
+    assert [(row["length"], row["batch"]) for row in first["rows"]] == [(4, 4), (8, 2)]
+    for row in first["rows"]:
+        assert (row["features"], row["parameters"]) == (32, 3 * 32 * (32 + 32 + 1) + 32)
+        assert row["state_bytes"] == 32 * 4
+        assert row["training"]["tokens_per_second"]["median"] > 0
+        assert row["training"]["peak_bytes"] > 0
+    assert first["rows"][0]["acting"] == first["rows"][1]["acting"], "measured once, as T is nothing to it"
+    measured = []
+
+    def counted(question, own, acted):
+        measured.append(question.length)
+        return {**first["rows"][0], "length": question.length}
+
+    monkeypatch.setattr(cores, "_row", counted)
+    assert bench(tmp_path, "cores", *small, "lengths=[4,8,16]", "turns=2")["rows"][:2] == first["rows"]
+    assert measured == [16]
+    assert bench(tmp_path, "cores", *small, "lengths=[4]", "turns=3")["rows"]
+    assert measured == [16, 4], "another question is not answered by what was kept"
+    assert "out of memory" not in capsys.readouterr().out
+
+
+def test_a_core_that_the_memory_does_not_hold_is_a_row_that_says_so():
+    import jax.errors
+
+    from resetta.experiments.bench import cores
+
+    def too_large():
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+
+    found, _ = cores._compiled(too_large)
+    assert found == {"out_of_memory": True}
+    assert cores._timed(too_large, 2) is None
+    row = {"label": "full", "length": 8, "batch": 1, "features": 32, "parameters": 9, "state_bytes": 4}
+    result = {"rows": [row | {"training": found, "acting": found}]}
+    result["settings"] = {"tokens": 8, "turns": 1, "lanes": 1, "steps": 1}
+    assert cores.table(result).rows[0][5:7] == ["out of memory", "out of memory"]
+
+
+def test_attention_is_also_measured_over_the_whole_sequence():
+    from resetta.experiments.bench.core_cases import read_core_cases
+    from resetta.experiments.bench.cores import CoresSettings, _questions
+
+    small = ["cores=[attention,none]", "parameters=20000", "tokens=64", "lengths=[8,16]"]
+    questions = _questions(*read_core_cases(expand("bench/cores", small), CoresSettings))
+    assert [(q.label, q.length, q.options.get("window")) for q in questions] == [
+        ("attention", 8, 128),
+        ("attention, full", 8, 8),
+        ("none", 8, None),
+        ("attention", 16, 128),
+        ("attention, full", 16, 16),
+        ("none", 16, None),
+    ]
 
 
 def test_compile(tmp_path):

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import pytest
 
 from resetta.experiments.bench.flops import count_flops
-from resetta.experiments.bench.video import in_turns, run
+from resetta.experiments.bench.turns import in_turns
+from resetta.experiments.bench.video import run
 from resetta.experiments.compose import compose
 from resetta.experiments.errors import InputError
 
