@@ -79,8 +79,9 @@ class ConvS5Layer(nn.Module):
         u = norm(x) if self.prenorm else x
         he = 2.0  # He's variance, as published
         b_init, c_init = self.space.input_kernel(he), self.space.output_kernel(he)
+        gain, scale = discrete
         driven = self._conv(u, 2 * self.space.lanes, "B", kernel_init=b_init, use_bias=False)
-        carry, states = self.space.run(discrete, driven, reset, carry)
+        carry, states = self.space.run(gain, self.space.scaled(driven, scale), reset, carry)
         y = self._conv(states, self.features, "C", kernel_init=c_init, use_bias=False)
         y = x + self._nonlinear(y)
         return (y if self.prenorm else norm(y)), carry

@@ -76,10 +76,13 @@ class S5Layer(nn.Module):
         """Map `(x, carry)`, carry (re, im) `[B, P]`, to the next layer's x and this layer's carry."""
         norm = nn.LayerNorm(dtype=x.dtype, name="norm") if self.norm == "layer" else lambda x: x
         u = norm(x) if self.prenorm else x
-        driven = u @ self._kernel(
-            "B", self.space.input_kernel(1.0), (self.features, 2 * self.space.lanes), x.dtype
-        )
-        carry, states = self.space.run(discrete, driven, reset, carry)
+        gain, scale = discrete
+        b = self.param("B", self.space.input_kernel(1.0), (self.features, 2 * self.space.lanes))
+        if len(x) > 1:
+            driven = u @ self.space.scaled(b, scale).astype(x.dtype)
+        else:
+            driven = self.space.scaled(u @ b.astype(x.dtype), scale)
+        carry, states = self.space.run(gain, driven, reset, carry)
         y = states @ self._kernel(
             "C", self.space.output_kernel(1.0), (2 * self.space.lanes, self.features), x.dtype
         )

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from .base import Core
 from .hippo import SPECTRA, diagonal
 from .layers import stacked
-from .scan import resolve_engine
-from .sharded import sequence_scan
+from .scan import packed_scan, resolve_engine
+from .sharded import axes_in_use, sequence_scan
 
 Pair = tuple[Array, Array]  # a complex array as (re, im), float32
 Kernel = Callable[..., Array]  # an initializer (key, shape) -> array
@@ -79,18 +79,23 @@ class StateSpace:
 
         return init
 
-    def run(
-        self, discrete: tuple[Pair, Pair], driven: Array, reset: Array, carry: Pair
-    ) -> tuple[Pair, Array]:
-        """The states `[T, B, *lanes, 2P]` under B̃u = `driven`, in the dtype of `driven`.
+    @staticmethod
+    def scaled(values: Array, scale: Pair) -> Array:
+        """`values` `[..., 2P]` times B̄ / B̃, one complex number per state: of B̃u, or of B̃ itself.
 
-        B̄ = scale ∘ B̃ is applied to B̃u, one number per state, in the pass that splits real and imaginary
-        parts: a step costs O(P) more, not O(P D), and no matrix is ever re-discretised.
+        Of the kernel for a sequence, since that is small beside it; of the product for a single step, so that
+        a step costs O(P) more, not O(P D), and no matrix is ever re-discretised.
         """
-        gain, (a, b) = discrete
-        re, im = jnp.split(driven.astype(jnp.float32), 2, axis=-1)
-        inputs = (a * re - b * im, a * im + b * re)
-        last, states = sequence_scan(gain, inputs, reset, carry, self.engine, self.scan_unroll)
+        re, im = jnp.split(values, 2, axis=-1)
+        a, b = (x.astype(values.dtype) for x in scale)
+        return jnp.concatenate([a * re - b * im, a * im + b * re], axis=-1)
+
+    def run(self, gain: Pair, driven: Array, reset: Array, carry: Pair) -> tuple[Pair, Array]:
+        """The states `[T, B, *lanes, 2P]` under B̄u = `driven`, in the dtype of `driven`."""
+        if not axes_in_use():
+            return packed_scan(gain, driven, reset, carry, self.engine, self.scan_unroll)
+        re, im = jnp.split(driven, 2, axis=-1)
+        last, states = sequence_scan(gain, (re, im), reset, carry, self.engine, self.scan_unroll)
         return (last[0], last[1]), jnp.concatenate(states, axis=-1).astype(driven.dtype)
 
 
