@@ -29,12 +29,13 @@ from .complex_parts import Parts, conj, conj_mul, mul
 
 
 class Tiling(NamedTuple):
-    """How the work is cut: `lanes` of a program, `unroll` steps a block, `chunks` of time, `warps`."""
+    """How the work is cut: `lanes` of a program, `unroll` steps a block, `chunks` of time, blocks in `buffers`."""
 
     lanes: int
     unroll: int
     chunks: int
-    warps: int
+    buffers: int = 2
+    warps: int = 1
 
 
 class Adjoint(NamedTuple):
@@ -45,7 +46,7 @@ class Adjoint(NamedTuple):
     carry: Parts
 
 
-_FILL = 2**14  # lanes that are walked along at a time before more of them bring nothing
+_FILL = 2**13  # lanes that are walked along at a time before more of them bring nothing
 _MIN_CHUNK = 128  # steps that a chunk has at least
 LEAST_LANES = 16  # fewer would leave most of a warp idle
 
@@ -82,9 +83,10 @@ def obstacle(lanes: int) -> str | None:
 
 def default_tiling(length: int, rows: int, lanes: int, varying: bool) -> Tiling:
     """The tiling that measured best on an H100 (see docs/results/scan.md)."""
-    width = next(n for n in (64, 32, 16) if lanes % n == 0)
+    few = rows * lanes <= 2 * _FILL
+    width = next(n for n in ((32, 16) if few else (64, 32, 16)) if lanes % n == 0)
     chunks = max(1, min(_FILL // (rows * lanes), length // _MIN_CHUNK))
-    return Tiling(width, 4 if varying else 16, chunks, 1)
+    return Tiling(width, 8, chunks, 2 if varying or not few else 4)
 
 
 def states(
@@ -166,8 +168,11 @@ class _Plan:
         tiling = tiling or default_tiling(self.length, self.rows, self.lanes, self.varying)
         self.width, self.warps = tiling.lanes, tiling.warps
         self.unroll = min(tiling.unroll, 1 << (self.length.bit_length() - 1))
-        self.blocks, self.tail = divmod(self.length, self.unroll)
-        self.chunk_blocks = -(-self.blocks // min(tiling.chunks, self.blocks))
+        self.buffers = min(tiling.buffers, self.length // self.unroll)
+        rounds = self.length // (self.unroll * self.buffers)
+        self.blocks = rounds * self.buffers
+        self.tail = self.length - self.blocks * self.unroll
+        self.chunk_blocks = -(-rounds // min(tiling.chunks, rounds)) * self.buffers
         self.chunks = -(-self.blocks // self.chunk_blocks)
         self.columns = self.lanes // self.width
 
@@ -269,31 +274,35 @@ class _Plan:
         count = self.blocks if self.chunks == 1 else jnp.minimum(self.chunk_blocks, self.blocks - first)
 
         def fetch(block: Array) -> Any:
+            block = jnp.minimum(block, self.blocks - 1)  # behind the last block comes the last again
             times = [self.time(block * self.unroll + j, reverse) for j in range(self.unroll)]
             return word_ref[block, batch], [load(time) for time in times]
 
-        def work(block: Array, word: Array, loaded: Sequence[Any], state: Any) -> Any:
-            for j, values in enumerate(loaded):
-                cut = (word >> j) & 1 != 0
-                state = step(state, values, cut, self.time(block * self.unroll + j, reverse))
-            return state
-
         def body(k: Array, carried: Any) -> Any:
-            (word, loaded), state = carried
-            block = first + k
-            # the next block is on its way while this one is worked on; behind the last comes the last again
-            ahead = fetch(jnp.minimum(block + 1, self.blocks - 1))
-            return ahead, work(block, word, loaded, state)
+            buffers, state = list(carried[0]), carried[1]
+            for i in range(self.buffers):
+                block = first + k * self.buffers + i
+                word, loaded = buffers[i]
+                for j, values in enumerate(loaded):
+                    cut = (word >> j) & 1 != 0
+                    state = step(state, values, cut, self.time(block * self.unroll + j, reverse))
+                # On its way while the other buffers are worked on. A buffer keeps its registers: moving what
+                # is loaded to others would wait for the load.
+                buffers[i] = fetch(block + self.buffers)
+            return tuple(buffers), state
 
-        state = lax.fori_loop(0, count, body, (fetch(first), state))[1]
+        buffers = tuple(fetch(jnp.int32(first + i)) for i in range(self.buffers))
+        state = lax.fori_loop(0, count // self.buffers, body, (buffers, state))[1]
         if not (self.tail and with_tail):
             return state
 
         def end(state: Any) -> Any:
-            times = [self.time(self.blocks * self.unroll + j, reverse) for j in range(self.tail)]
-            return work(
-                jnp.int32(self.blocks), word_ref[self.blocks, batch], [load(t) for t in times], state
-            )
+            begin = self.blocks * self.unroll
+            loaded = [load(self.time(begin + j, reverse)) for j in range(self.tail)]
+            for j, values in enumerate(loaded):
+                cut = (word_ref[self.blocks + j // self.unroll, batch] >> j % self.unroll) & 1 != 0
+                state = step(state, values, cut, self.time(begin + j, reverse))
+            return state
 
         if self.chunks == 1:
             return end(state)
