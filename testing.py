@@ -441,8 +441,9 @@ def _engines(bench: _Bench) -> list[str]:
     """Law 9."""
     if not hasattr(bench.core, "engine"):
         return []
-    from .cores.scan import ENGINES
+    from .cores.scan import ENGINES, resolve_engine
 
+    engines = [name for name in ENGINES if name != "chunked" or resolve_engine(None) == "chunked"]
     found, length = [], 7  # an odd length, and few levels of an associative scan to compile
     params, warm, weight = bench.params, bench.warm, bench.weight[:length]
 
@@ -456,7 +457,7 @@ def _engines(bench: _Bench) -> list[str]:
         return np.asarray(y), [np.asarray(g) for g in jax.tree.leaves(gradients)]
 
     y, gradients = outcome(bench.core)
-    for engine in ENGINES:
+    for engine in engines:
         if engine == bench.core.engine:
             continue
         other, others = outcome(bench.core.clone(engine=engine))

@@ -85,7 +85,7 @@ def packed_scan(
     engine: str | None = None,
     unroll: int = 1,
 ) -> tuple[Pair, Float[Array, "T B *lanes"]]:
-    """`linear_scan` of complex inputs that lie together, `[T, B, *lanes, 2P]`: real parts, then imaginary ones.
+    """`linear_scan` of complex inputs that lie together, `[T, B, *lanes, 2P]`: real parts, then imaginary.
 
     That is what a real matrix product makes and takes. The states come back in the inputs' shape and dtype,
     the carry as two float32 `[B, *lanes, P]`; in between everything is float32. `gain` is a pair.
@@ -106,8 +106,9 @@ def resolve_engine(engine: str | None, lanes: int | None = None) -> str:
     """The engine that runs when `engine` is asked for, over so many lanes (None: a number that suits it).
 
     None is `sequential` on CPU (T=256, B=8, P=128 on 2 cores: six times faster than the associative one),
-    `chunked` on the GPUs that it is written for, and `associative` elsewhere. Where `chunked` is asked for and
-    cannot run, the default does, and one logged sentence says why. Raises `ValueError` for an unknown name.
+    `chunked` on the GPUs that it is written for, and `associative` elsewhere. Where `chunked` is asked for
+    and cannot run, the default does, and one logged sentence says why. Raises `ValueError` for an unknown
+    name.
     """
     if engine is not None and engine not in ENGINES:
         raise ValueError(
@@ -216,9 +217,7 @@ def _states_backward(
 _states.defvjp(_states_forward, _states_backward)
 
 
-def _chunked(
-    g: Parts, u: Sequence[Array], reset: Array, carry: Parts
-) -> tuple[Parts, tuple[Array, ...]]:
+def _chunked(g: Parts, u: Sequence[Array], reset: Array, carry: Parts) -> tuple[Parts, tuple[Array, ...]]:
     """The last state and all states by the kernels; `u` as their streams, but with the lanes' own axes."""
     spatial, width = carry[0].shape[1:-1], carry[0].shape[-1:]
     rows = (carry[0].shape[0] * math.prod(spatial),)

@@ -1,13 +1,13 @@
 """The `chunked` engine of `scan`: the recurrence and its adjoint as GPU kernels (Pallas, lowered to Triton).
 
-A program walks along time with the states of some lanes in registers, and has the loads of a whole block of
-steps under way before it works on the block before, so that the memory's latency hides behind its bandwidth.
-It reads each input once and writes each state once. Where rows and lanes are too few to fill the chip, time is
-cut into chunks: a first kernel finds what each chunk makes of an empty memory, and every program of the second
-folds those of the chunks before its own, a few numbers each, into the state that its chunk begins with.
+A program walks along time with the states of some lanes in registers, and has the loads of the next block of
+steps under way while it works on one, so that the memory's latency hides behind its bandwidth. It reads each
+input once and writes each state once. Where rows and lanes are too few to fill the chip, time is cut into
+chunks: a first kernel finds what each chunk makes of an empty memory, and every program of the second folds
+those of the chunks before its own, a few numbers each, into the state that its chunk begins with.
 
-The adjoint, walking backwards, reads the cotangent and the states once and writes the inputs' gradient; a gain
-that is the same at every step gets its gradient summed in registers.
+The adjoint, walking backwards, reads the cotangent and the states once and writes the inputs' gradient; a
+gain that is the same at every step gets its gradient summed in registers.
 
 Streams are `[T, R, lanes]`: R rows, a batch row's spatial lanes side by side. Complex ones are two arrays, or
 one with the real parts of all lanes before the imaginary ones, which is what matrix products make.
@@ -29,13 +29,12 @@ from .complex_parts import Parts, conj, conj_mul, mul
 
 
 class Tiling(NamedTuple):
-    """How the work is cut: `lanes` of a program, `unroll` steps a block, `chunks` of time, blocks in `buffers`."""
+    """How work is cut: `lanes` a program, `unroll` steps a block, `buffers` of a block, `chunks` of time."""
 
     lanes: int
     unroll: int
+    buffers: int
     chunks: int
-    buffers: int = 2
-    warps: int = 1
 
 
 class Adjoint(NamedTuple):
@@ -46,7 +45,7 @@ class Adjoint(NamedTuple):
     carry: Parts
 
 
-_FILL = 2**13  # lanes that are walked along at a time before more of them bring nothing
+_FILL = 2**16  # lanes that are walked along at a time before more of them bring nothing
 _MIN_CHUNK = 128  # steps that a chunk has at least
 LEAST_LANES = 16  # fewer would leave most of a warp idle
 
@@ -81,12 +80,15 @@ def obstacle(lanes: int) -> str | None:
     return None
 
 
-def default_tiling(length: int, rows: int, lanes: int, varying: bool) -> Tiling:
-    """The tiling that measured best on an H100 (see docs/results/scan.md)."""
-    few = rows * lanes <= 2 * _FILL
-    width = next(n for n in ((32, 16) if few else (64, 32, 16)) if lanes % n == 0)
+def default_tiling(length: int, rows: int, lanes: int) -> Tiling:
+    """The tiling that measured best on an H100.
+
+    Longer blocks or more buffers gain a few per cent where rows are few, and take five to thirty times as
+    long to compile.
+    """
+    width = next(n for n in (64, 32, LEAST_LANES) if lanes % n == 0)
     chunks = max(1, min(_FILL // (rows * lanes), length // _MIN_CHUNK))
-    return Tiling(width, 8, chunks, 2 if varying or not few else 4)
+    return Tiling(width, unroll=4, buffers=2, chunks=chunks)
 
 
 def states(
@@ -121,7 +123,7 @@ def adjoint(
     states_bar: Sequence[Array],
     tiling: Tiling | None = None,
 ) -> Adjoint:
-    """Gradients from those of `states`' results: `last_bar` `[R, lanes]` a part, `states_bar` as the states."""
+    """Gradients from those of `states`' results: `last_bar` `[R, lanes]` a part, `states_bar` as states."""
     plan = _Plan(gain, states_bar, reset, carry, tiling)
     words = plan.words(reset, reverse=True)
     start = plan.start(gain, states_bar, reset, last_bar, reverse=True)
@@ -151,8 +153,8 @@ def adjoint(
 class _Plan:
     """Sizes that are known when a program is traced, and the pieces that both directions share.
 
-    Time in the order of the walk is cut into `blocks` blocks of `unroll` steps, `chunk_blocks` of them to a
-    chunk, and `tail` steps that the last chunk has beside them.
+    Time in the order of the walk is cut into `blocks` blocks of `unroll` steps, a multiple of `buffers`,
+    `chunk_blocks` of them to a chunk, and `tail` steps that the last chunk has beside them.
     """
 
     def __init__(
@@ -165,8 +167,8 @@ class _Plan:
         self.varying = gain[0].ndim == 3
         self.gains = gain[0].shape[-2]
         self.rows_per_reset = self.rows // reset.shape[1]
-        tiling = tiling or default_tiling(self.length, self.rows, self.lanes, self.varying)
-        self.width, self.warps = tiling.lanes, tiling.warps
+        tiling = tiling or default_tiling(self.length, self.rows, self.lanes)
+        self.width = tiling.lanes
         self.unroll = min(tiling.unroll, 1 << (self.length.bit_length() - 1))
         self.buffers = min(tiling.buffers, self.length // self.unroll)
         rounds = self.length // (self.unroll * self.buffers)
@@ -217,7 +219,7 @@ class _Plan:
             kernel,
             grid=(self.rows * self.columns, chunks),
             out_shape=list(out),
-            compiler_params=plgpu.CompilerParams(num_warps=self.warps, num_stages=1),
+            compiler_params=plgpu.CompilerParams(num_warps=1, num_stages=1),
             interpret=_interpreted,
             name=f"scan_{kernel.func.__name__.strip('_').removesuffix('_kernel')}",
         )
@@ -465,7 +467,7 @@ def _adjoint_kernel(plan: _Plan, *refs: Any) -> None:
     d = plan.fold(chunk, row, first, batch, start, d)
     total = (zero,) * plan.gain_parts
     none = (zero,) * plan.parts
-    # What a chunk's first step owes the gain needs m, which the chunk before has: that one adds it at its end.
+    # What a chunk's first step owes the gain needs m, which the chunk before has: it adds it at its end.
     d, m, no_m, total = plan.walk(chunk, True, word, batch, load, step, (d, none, jnp.bool_(True), total))
     if not plan.varying:
         behind = _state_behind(plan, chunk, kept, carry, row, first)

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resetta.cores.scan import ENGINES, linear_scan, resolve_engine
+from resetta.cores import scan
+from resetta.cores.scan import linear_scan
 
+ENGINES = [engine for engine in scan.ENGINES if engine != "chunked"]  # kernels: test_scan_kernels.py
 SAFE = [engine for engine in ENGINES if engine != "paper"]  # the yardstick may leak what a reset discards
 
 
@@ -251,14 +253,10 @@ def test_states_are_float32_for_bfloat16_inputs(length):
     assert last.dtype == states.dtype == jnp.float32
 
 
-def test_the_default_engine_on_cpu_is_sequential():
-    assert resolve_engine(None) == ("sequential" if jax.default_backend() == "cpu" else "associative")
-
-
 def test_errors_name_the_value_and_the_cure():
     g, u, r, c = jnp.ones(2), jnp.ones((3, 4, 2)), jnp.zeros((3, 4), bool), jnp.ones((4, 2))
     with pytest.raises(
-        ValueError, match=r"unknown scan engine 'fast'; choose from sequential, associative, paper"
+        ValueError, match=r"unknown scan engine 'fast'; choose from sequential, associative, chunked, paper"
     ):
         linear_scan(g, u, r, c, "fast")
     with pytest.raises(ValueError, match=r"it must be inputs without their first axis"):
