@@ -72,5 +72,30 @@ def learning_curves(
     return figure
 
 
+@styled
+def bars(
+    groups: Mapping[str, Mapping[str, float]],
+    title: str,
+    xlabel: str,
+    ylabel: str,
+    line: tuple[str, float] | None = None,
+) -> "Figure":
+    """Bars side by side, a colour per label, at every place of the x axis; `line`: a level and its name."""
+    figure, axes = new_figure(title)
+    places = list(dict.fromkeys(place for values in groups.values() for place in values))
+    width = 0.8 / len(groups)
+    for k, (label, values) in enumerate(groups.items()):
+        x = [places.index(place) + (k - (len(groups) - 1) / 2) * width for place in values]
+        drawn = axes.bar(x, list(values.values()), width, color=COLORS[k % len(COLORS)], label=label)
+        axes.bar_label(drawn, fmt="%.1f", fontsize=8)
+    if line is not None:
+        axes.axhline(line[1], color=INK, linewidth=0.8, linestyle=":", label=line[0])
+    axes.set_xticks(range(len(places)), places)
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    axes.legend(loc="best")
+    return figure
+
+
 def _whole(value: float, _: Any) -> str:
     return f"{value:g}"

@@ -392,3 +392,26 @@ def test_spreads_and_numbers_as_text():
 def test_expand_raises_for_what_hydra_does_not_accept():
     with pytest.raises(InputError, match="unknown key"):
         expand("bench/ppo", ["blok=1"])
+
+
+def test_the_scan_is_measured_by_engine_and_its_bytes_are_counted(tmp_path, capsys):
+    sizes = ["shapes=[[4,3,16],[2,1,2]]", "engines=[sequential,paper]", "blocks=2", "calls=2"]
+    result = bench(tmp_path, "scan", *sizes)
+    assert len(result["rows"]) == 2 * 2 * 2  # shapes, precisions, engines
+    row, rounded = (r for r in result["rows"] if r["label"] == "sequential" and r["shape"] == [4, 3, 16])
+    # u and h forward; u, h, the cotangent, h again and the gradient of u: complex numbers of 8 bytes each
+    assert (row["forward_bytes"], row["both_bytes"]) == (2 * 4 * 3 * 16 * 8, 5 * 4 * 3 * 16 * 8)
+    assert rounded["both_bytes"] == row["both_bytes"] / 2
+    assert len(row["both_seconds"]["values"]) == 2
+    (papers,) = {r["label"] for r in result["rows"]} - {"sequential"}
+    assert papers == "paper"
+    assert (tmp_path / "scan.png").stat().st_size > 1000
+    for wrong, said in {
+        "shapes=[[1,2,3]]": "[1, 2, 3] has one step",
+        "shapes=[[8,2]]": "must be a list of [T, B, P]",
+        "engines=[fast]": "engines=",
+        "calls=0": "calls=0",
+    }.items():
+        capsys.readouterr()
+        assert main(["bench", "scan", wrong, f"out={tmp_path}"]) == 2
+        assert said in capsys.readouterr().err
