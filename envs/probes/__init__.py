@@ -2,9 +2,9 @@
 
 >>> probe = make_probe("needle", length=256)
 >>> episode = probe.episode(key)                 # tokens [T, D]; targets, mask, reset [T]; payoff [T, A]
->>> batch = sequences(probe, key, 32)            # the same, time-major, for supervised training
+>>> batch = probe.sequences(key, 32)             # the same, time-major, for supervised training
 >>> env = probe_env("needle", length=256)        # the same, as an environment that an agent acts in
->>> (score - probe.blind().value) / (probe.reference().value - probe.blind().value)
+>>> probe.normalize(probe.score(batch, answers)) # 0 is what needs no memory, 1 the reference
 
 One generator makes both views: the same key gives the same episode in either. Names are looked up lazily.
 """
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from .registry import make_probe as make_probe
     from .registry import probe_names as probe_names
     from .registry import probe_options as probe_options
-    from .scoring import normalize as normalize
-    from .scoring import score as score
-    from .scoring import sequences as sequences
 
 _HOME = {
     "Episode": "base",
@@ -32,13 +29,10 @@ _HOME = {
     "Probe": "base",
     "ProbeEnv": "environment",
     "make_probe": "registry",
-    "normalize": "scoring",
     "picture": "drawing",
     "probe_env": "environment",
     "probe_names": "registry",
     "probe_options": "registry",
-    "score": "scoring",
-    "sequences": "scoring",
 }
 
 

@@ -96,6 +96,35 @@ class Probe:
         """The mean score of the best, or best known, policy that remembers everything."""
         return exact(1.0, "every answer right")
 
+    def random_policy(self, key: Array, tokens: Float[Array, "T D"]) -> Int[Array, " T"]:
+        """Uniformly random answers."""
+        return jax.random.randint(key, (self.length,), 0, self.num_answers)
+
+    def play(self, which: str, key: Array) -> Float[Array, ""]:
+        """The score of `random_policy`, `blind_policy` or `reference_policy` in the episode of a key."""
+        key_episode, key_policy = jax.random.split(key)
+        episode = self.episode(key_episode)
+        return self.score(episode, getattr(self, f"{which}_policy")(key_policy, episode.tokens))
+
+    def sequences(self, key: Array, batch: int) -> Episode:
+        """`batch` episodes, time-major: `tokens [T, B, D]`, `targets`, `mask` and `reset` `[T, B]`."""
+        return jax.vmap(self.episode, out_axes=1)(jax.random.split(key, batch))
+
+    def score(self, episode: Episode, answers: Int[Array, "T ..."]) -> Float[Array, "..."]:
+        """What `answers` earn over the whole episode, one score per row of a batch.
+
+        With `prefix` a wrong answer to a question is the last that counts.
+        """
+        paid = jnp.take_along_axis(episode.payoff, answers[..., None], -1)[..., 0]
+        if self.prefix:
+            paid = paid * jnp.cumprod(~episode.mask | (answers == episode.targets), 0)
+        return paid.sum(0)
+
+    def normalize(self, score: Any) -> Any:
+        """(score − blind)/(reference − blind): 0 needs no memory, 1 is the reference; both can be passed."""
+        blind = self.blind().value
+        return (score - blind) / (self.reference().value - blind)
+
     @property
     def width(self) -> int:
         """D, the width of a token."""

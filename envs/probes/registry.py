@@ -25,6 +25,8 @@ class _Entry(NamedTuple):
 
 
 _PROBES = {
+    "bandit": _Entry("P2", "the best of arms with unknown chances", "imitation:Bandit"),
+    "dark_room": _Entry("P2", "an unseen goal, found once and remembered", "imitation:DarkRoom"),
     "tmaze": _Entry("P3", "a cue at the start, a turn at the end", "delayed:TMaze"),
     "repeat_previous": _Entry("P3", "the suit k cards back, at every step", "delayed:RepeatPrevious"),
     "associative_recall": _Entry("P4", "one of the values by its key", "recall:Recall", {"queries": 1}),

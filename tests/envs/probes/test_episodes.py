@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from resetta.envs.probes import make_probe, normalize, picture, probe_env, probe_names, score, sequences
+from resetta.envs.probes import make_probe, picture, probe_env, probe_names
 from resetta.envs.probes.base import FLAGS
 
 EPISODES = 3000
@@ -18,7 +18,7 @@ NAMES = [name for name in probe_names() if not make_probe(name).closed_loop]
 def drawn(name):
     """A probe and `EPISODES` of it, on the host."""
     probe = make_probe(name)
-    batch = jax.jit(lambda key: sequences(probe, key, EPISODES))(jax.random.key(0))
+    batch = jax.jit(lambda key: probe.sequences(key, EPISODES))(jax.random.key(0))
     return probe, jax.tree.map(np.asarray, batch)
 
 
@@ -71,7 +71,7 @@ def test_the_target_pays_best_and_nothing_ties_with_it(name):
     if name != "regular_language":  # several symbols may follow
         best = (e.payoff == paid[..., None]).sum(-1)
         assert (best[e.mask] == 1).all()
-    best = np.asarray(score(probe, e, e.targets))
+    best = np.asarray(probe.score(e, e.targets))
     mean, error = mean_and_error(best)
     reference = probe.reference()
     if reference.exact:
@@ -85,7 +85,7 @@ def test_random_answers_score_what_is_said(name):
     probe, e = drawn(name)
     if probe.prefix:
         answers = np.random.default_rng(1).integers(0, probe.num_answers, e.targets.shape)
-        scores = np.asarray(score(probe, e, answers))
+        scores = np.asarray(probe.score(e, answers))
     else:  # the mean over answers has the same expectation and less spread
         scores = e.payoff.mean(-1).sum(0)
     mean, error = mean_and_error(scores)
@@ -117,7 +117,7 @@ def memoryless(probe, e):
         chosen = (np.c_[asked, np.ones(len(asked))] @ weights).argmax(1)
     answers = np.zeros(test["mask"].shape, int)
     answers[test["mask"]] = chosen
-    return np.asarray(score(probe, type(e)(**test), answers)), discrete
+    return np.asarray(probe.score(type(e)(**test), answers)), discrete
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -130,8 +130,8 @@ def test_nothing_without_memory_exceeds_blind(name):
     if discrete and not probe.prefix:  # and blind is no more than can be had
         assert mean >= blind.value - 4 * np.hypot(error, blind.std_error) - 0.02
     assert probe.random().value <= blind.value + 1e-9 < probe.reference().value
-    assert normalize(probe, blind.value) == 0
-    assert normalize(probe, probe.reference().value) == 1
+    assert probe.normalize(blind.value) == 0
+    assert probe.normalize(probe.reference().value) == 1
 
 
 @pytest.mark.parametrize("name", ["needle", "graph_walk", "repeat_previous", "interference"])
@@ -162,7 +162,7 @@ def test_the_environment_shows_and_pays_the_same(name):
     assert terminated.tolist() == [False] * (steps - 1) + [True]
     assert not truncated.any()
     if probe.trials == 1:
-        np.testing.assert_allclose(reward.sum(), score(probe, episode, answers), atol=1e-6)
+        np.testing.assert_allclose(reward.sum(), probe.score(episode, answers), atol=1e-6)
     else:
         np.testing.assert_allclose(reward.sum(), 1, atol=1e-5)
 

@@ -7,10 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from resetta.envs.probes import Figure, make_probe, probe_names, sequences
+from resetta.envs.probes import Figure, make_probe, probe_names
 from resetta.envs.probes import figures as module
-from resetta.envs.probes.figures import SCORES, main, measure
-from resetta.envs.probes.scoring import simulate
+from resetta.envs.probes.figures import SCORES, main, measure, simulate
 
 
 @pytest.mark.parametrize(
@@ -55,7 +54,7 @@ def agree(mean, spread, count, theirs, their_count, rounding=5e-4):
 
 def test_regular_languages():
     probe, count = make_probe("regular_language", length=256), 512
-    batch = jax.jit(lambda key: sequences(probe, key, count))(jax.random.key(5))
+    batch = jax.jit(lambda key: probe.sequences(key, count))(jax.random.key(5))
     permitted = np.asarray(batch.payoff > 0).sum(-1)
     valid, entropy = (permitted / 12).mean(0), np.log(permitted).mean(0)
     agree(valid.mean(), valid.std(), count, 0.191, 300)
@@ -67,21 +66,21 @@ def test_regular_languages():
 )
 def test_nearest_means_label_many_classes(classes, dim, theirs):
     probe = make_probe("many_shot", classes=classes, dim=dim, queries=50, length=2 * classes + 50)
-    scores = simulate(probe, probe.reference_policy, 64, 3)
+    scores = simulate(probe, "reference", 64, 3)
     agree(scores.mean(), scores.std(), 64, theirs, 100)
 
 
 @pytest.mark.parametrize(("sigma", "theirs"), [(0.3, 1.0), (0.5, 1.0), (0.8, 0.947)])
 def test_nearest_keys_find_the_span(sigma, theirs):
     probe = make_probe("semantic_single", items=64, length=80, sigma=sigma, values=32)
-    found = simulate(probe, probe.reference_policy, 1024, 4)
+    found = simulate(probe, "reference", 1024, 4)
     identified = (found.mean() - 1 / 32) / (1 - 1 / 32)  # a wrong item may have the right value
     agree(identified, max(found.std(), np.sqrt(theirs * (1 - theirs))), 1024, theirs, 300)
 
 
 def test_a_window_of_32_caps_the_majority():
     probe, count = make_probe("majority", length=257), 2000
-    batch = jax.jit(lambda key: sequences(probe, key, count))(jax.random.key(6))
+    batch = jax.jit(lambda key: probe.sequences(key, count))(jax.random.key(6))
     stream = np.asarray(probe.field(batch.tokens, "symbol"))[:-1].argmax(-1)
     counts = (stream[..., None] == np.arange(4)).sum(0)
     assert ((counts == counts.max(-1, keepdims=True)).sum(-1) == 1).all()  # no ties

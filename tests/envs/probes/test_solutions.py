@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from resetta.envs.probes import make_probe, score, sequences
+from resetta.envs.probes import make_probe
 
 EPISODES = 64
 
@@ -15,7 +15,7 @@ EPISODES = 64
 @functools.cache
 def drawn(name, **options):
     probe = make_probe(name, **dict(options))
-    batch = jax.jit(lambda key: sequences(probe, key, EPISODES))(jax.random.key(1))
+    batch = jax.jit(lambda key: probe.sequences(key, EPISODES))(jax.random.key(1))
     return probe, jax.tree.map(np.asarray, batch)
 
 
@@ -171,7 +171,7 @@ SOLVERS = {
 
 def scores(probe, batch, solve):
     given = [solve(Seen(probe, batch.tokens[:, row])) for row in range(EPISODES)]
-    return np.asarray(score(probe, batch, np.stack(given, 1)))
+    return np.asarray(probe.score(batch, np.stack(given, 1)))
 
 
 @pytest.mark.parametrize("name", SOLVERS)
@@ -277,7 +277,7 @@ def test_a_shown_answer_helps_nobody_who_has_erred():
     given = batch.targets.copy()
     first = probe.length - probe.hops
     given[first + 2] = (given[first + 2] + 1) % probe.nodes
-    np.testing.assert_allclose(score(probe, batch, given), 2 / 8, atol=1e-6)
+    np.testing.assert_allclose(probe.score(batch, given), 2 / 8, atol=1e-6)
 
 
 @pytest.mark.parametrize("resets", [True, False])
