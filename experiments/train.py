@@ -38,6 +38,9 @@ def run(raw: Mapping[str, Any]) -> None:
             agent = build_agent(config)
             splits = _splits_to_evaluate(config)
             mesh = run_mesh(config.mesh, config.distributed, config.check_mesh)
+            if config.mesh.sequence > 1:  # only the core knows whether it can share out its heads
+                with jax.set_mesh(mesh):
+                    jax.eval_shape(agent.update, jax.eval_shape(agent.init, jax.random.key(0)))
         with open_together(raw) as run_dir:
             checkpoints = Checkpoints(run_dir.checkpoints, config.keep_checkpoints)
             newest = checkpoints.latest() or 0
@@ -68,7 +71,7 @@ def train(
     if done >= config.updates:
         return state
     with logs.phase("compiling the update"):
-        update = compiled_update(agent, config.seeds, mesh, state)
+        update = lowered_update(agent, config.seeds, mesh, state).compile()
     began = time.monotonic() - seconds
     with catch_signals() as received:
         for number in range(done + 1, config.updates + 1):
@@ -91,15 +94,15 @@ def train(
     return state
 
 
-def compiled_update(agent: Agent, seeds: int, mesh: Mesh, state: AgentState) -> Any:
-    """One update on a mesh, compiled for (the shapes of) a state, which it takes over."""
+def lowered_update(agent: Agent, seeds: int, mesh: Mesh, state: AgentState) -> Any:
+    """One update on a mesh, lowered for (the shapes of) a state, which it takes over."""
     places = agent_shardings(mesh, state)
     update = over_seeds(agent, seeds)
     with jax.set_mesh(mesh):
         shared = jax.jit(
             update, in_shardings=(places,), out_shardings=(places, whole(mesh)), donate_argnums=0
         )
-        return shared.lower(state).compile()
+        return shared.lower(state)
 
 
 def _start(

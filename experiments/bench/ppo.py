@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from ..build import build_agent, init_seeds, settings
+from ..devices import agent_shardings, place, run_mesh
 from ..errors import input_errors
 from ..logs import phase
 from .cases import Case, Settings, read_cases
@@ -39,6 +40,7 @@ class _Player:
     def __init__(self, case: Case):
         with input_errors():
             self.agent = build_agent(case.train)
+            self.mesh = run_mesh(case.train.mesh, case.train.distributed, case.train.check_mesh)
         self.case = case
         self.blocks: list[Clock] = []
         self.state: Any = None
@@ -48,7 +50,8 @@ class _Player:
         self.compiled = compile_update(self.case.train, self.agent)
 
     def start(self) -> None:
-        self.state = init_seeds(self.agent, self.case.train)
+        state = init_seeds(self.agent, self.case.train)
+        self.state = place(state, agent_shardings(self.mesh, state))
         self.play(_DROPPED)
 
     def play(self, updates: int) -> Clock:

@@ -24,7 +24,7 @@ from ..errors import InputError, input_errors
 from ..logs import phase
 from .results import Table, describe, save, spread, spread_text
 from .timing import prepare
-from .video import in_turns
+from .turns import in_turns
 
 PARTS = ("scan", "s5", "attention")
 _ADDED = ("command", "label", "variant")
@@ -166,7 +166,7 @@ def _core(part: str, length: int, own: ShardingSettings) -> tuple[Callable[..., 
     params = jax.jit(core.init)(jax.random.key(own.seed), carry, x[:1], reset[:1])
 
     def loss(params: Any, x: Any, carry: Any, reset: Any, weights: Any) -> tuple[Any, Any]:
-        _, y = core.apply(params, carry, x, reset)
+        y: Any = core.apply(params, carry, x, reset)[1]
         return jnp.mean(jnp.sin(y) * weights), y
 
     return jax.value_and_grad(loss, argnums=(0, 1), has_aux=True), (params, x, carry, reset, weights)

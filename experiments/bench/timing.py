@@ -7,9 +7,11 @@ from typing import Any
 import jax
 
 from ...agents import Agent
-from ..build import build_agent, seed_keys
+from ..build import build_agent
 from ..config import TrainConfig
-from ..train import over_seeds
+from ..devices import run_mesh
+from ..restore import abstract_state
+from ..train import lowered_update
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,12 +55,16 @@ def prepare() -> None:
 
 
 def compile_update(config: TrainConfig, agent: Agent | None = None) -> Compiled:
-    """Trace, lower and compile one update over the run's seeds from empty caches; nothing is run."""
+    """Trace, lower and compile one update over the run's seeds from empty caches; nothing is run.
+
+    Raises `ValueError` where there are fewer devices than the run's mesh has.
+    """
     agent = agent or build_agent(config)
-    state = jax.eval_shape(jax.vmap(agent.init), seed_keys(config))
+    mesh = run_mesh(config.mesh, config.distributed, config.check_mesh)
+    state = abstract_state(agent, config, mesh)
     jax.clear_caches()  # or a second core would find what the first one traced
     start = now()
-    lowered = jax.jit(over_seeds(agent, config.seeds), donate_argnums=0).lower(state)
+    lowered = lowered_update(agent, config.seeds, mesh, state)
     traced = now()
     update = lowered.compile()
     compiled = now()

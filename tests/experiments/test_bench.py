@@ -61,7 +61,7 @@ def test_every_benchmark_is_listed_and_explained(capsys):
     assert main(["bench", "--help"]) == 0
     out = capsys.readouterr().out
     names = [*choices("bench")]
-    assert {"ppo", "learning", "adaptation", "compile", "memory", "tables"} <= set(names)
+    assert {"ppo", "learning", "adaptation", "compile", "memory", "sharding", "tables"} <= set(names)
     for name in names:
         assert f"\n  {name} " in out
         text = read_config(f"bench/{name}") or ""
@@ -99,6 +99,8 @@ def test_every_benchmark_is_listed_and_explained(capsys):
         (["adaptation", "split=test"], "choose from train, validation, held_out"),
         (["adaptation", "eval_tasks=0"], "leaves nothing to measure"),
         (["tables", "out=/nowhere/at/all"], "holds no result"),
+        (["sharding", "length=100"], "length=100 is not divisible by devices=8; use 96 or 104"),
+        (["ppo", "mesh.data=64", "num_envs=256"], "needs 64 devices and there are"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_status_2(argv, expected, capsys, tmp_path, monkeypatch):
@@ -245,6 +247,13 @@ def test_attention_is_also_measured_over_the_whole_sequence():
         ("attention, full", 16, 16),
         ("none", 16, None),
     ]
+
+
+def test_sharding_makes_the_devices_it_needs_and_they_agree(tmp_path):
+    small = ["parts=[scan]", "devices=4", "length=256", "features=2", "repeats=1"]
+    (row,) = bench(tmp_path, "sharding", *small)["rows"]
+    assert max(row["value_error"], row["gradient_error"]) < 1e-4
+    assert row["shared_bytes"] < row["alone_bytes"] / 2
 
 
 def test_compile(tmp_path):

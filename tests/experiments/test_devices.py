@@ -17,7 +17,7 @@ from resetta.experiments.compose import compose
 from resetta.experiments.config import MeshConfig, train_config
 from resetta.experiments.devices import agent_shardings, on_one_device, place, run_mesh
 from resetta.experiments.restore import abstract_state, restore_run
-from resetta.experiments.train import compiled_update
+from resetta.experiments.train import lowered_update
 
 SMALL = [
     *("core=s5", "core.features=8", "core.num_layers=1", "network.head_features=0", "trials=2"),
@@ -50,7 +50,7 @@ def on_eight_devices(directory):
     updates, ends, losses = {}, {}, {}
     for mesh in (alone, shared):
         state = place(jax.tree.map(jax.numpy.copy, start), agent_shardings(mesh, start))
-        updates[mesh] = compiled_update(agent, config.seeds, mesh, state)
+        updates[mesh] = lowered_update(agent, config.seeds, mesh, state).compile()
         losses[mesh] = []
         for _ in range(2):
             state, row = updates[mesh](state)
