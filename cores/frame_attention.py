@@ -1,6 +1,7 @@
 """Attention for frames: both ways inside a frame, causal over frames, with a memory that resets."""
 
 from functools import partial
+from math import inf
 from typing import Any
 
 import flax.linen as nn
@@ -28,9 +29,9 @@ class FrameAttention(Core):
     arXiv 2212.09748): at initialisation every layer is the identity. Without it layers are pre-normed, with a
     layer norm at the end.
 
-    `decay` takes that much off a score for every frame between query and key, one number or one a head. It is
-    meant for test time, to go on longer than was trained: our reading of FlexRoPE, which the first version of
-    FAR has and whose formula was not available.
+    `decay` takes that much off a score for every frame between query and key (`head_slopes`). It is meant
+    for test time, with a `window` longer than was trained, on which no parameter depends: our reading of
+    FlexRoPE, which the first version of FAR has and whose formula was not available.
 
     The carry is `{"keys", "values"}`, float32 `[B, num_layers, window - 1, H, W, num_heads, D]`, the last
     frames in order, and `valid`, int32 `[B, window - 1]`: whether each is of the current sequence.
@@ -42,6 +43,7 @@ class FrameAttention(Core):
     mlp_ratio: float = 4.0
     theta: float = 10000.0
     decay: float | tuple[float, ...] | None = None
+    slopes: str = "equal"
     remat: bool = False
 
     spatial = True
@@ -59,10 +61,7 @@ class FrameAttention(Core):
                 f"features={self.features} leaves {self.features // self.num_heads} channels a head and "
                 f"three axes need 6; use features={6 * self.num_heads} or fewer heads"
             )
-        if isinstance(self.decay, tuple) and len(self.decay) != self.num_heads:
-            raise ValueError(
-                f"decay has {len(self.decay)} numbers for num_heads={self.num_heads}; give one each"
-            )
+        head_slopes(self.decay, self.slopes, self.num_heads)
         super().__post_init__()
 
     def initial_carry(self, batch: int, size: tuple[int, int] | None = None) -> Carry:
@@ -102,7 +101,8 @@ class FrameAttention(Core):
         tokens = (batch, self.num_layers, kept, height * width, *carry["keys"].shape[-2:])
         cache = tuple(carry[name].reshape(tokens) for name in ("keys", "values"))
         layers = stacked(FrameAttentionLayer, self.num_layers, (1, *(nn.broadcast,) * 3), self.remat)
-        options = (self.num_heads, self.window, self.mlp_ratio, self.theta, self.decay, (height, width))
+        decay = head_slopes(self.decay, self.slopes, self.num_heads)
+        options = (self.num_heads, self.window, self.mlp_ratio, self.theta, decay, (height, width))
         x, cache = layers(*options, name="layers")(x, cache, segments, times, cond)
         if cond is None:
             x = nn.LayerNorm(dtype=x.dtype, name="norm")(x)
@@ -121,7 +121,7 @@ class FrameAttentionLayer(nn.Module):
     window: int
     mlp_ratio: float
     theta: float
-    decay: float | tuple[float, ...] | None
+    decay: tuple[float, ...] | None
     size: tuple[int, int]
 
     @nn.compact
@@ -183,7 +183,7 @@ class FrameAttentionLayer(nn.Module):
                 query,
                 key,
                 self.window,
-                None if self.decay is None else jnp.broadcast_to(jnp.asarray(self.decay), (self.num_heads,)),
+                None if self.decay is None else jnp.asarray(self.decay),
             )
             return y.reshape(batch, block, -1, y.shape[-2] * y.shape[-1])
 
@@ -202,6 +202,31 @@ class FrameAttentionLayer(nn.Module):
         """Every token at its frame's time and its own row and column: `[B, S, heads, D]`."""
         rows, columns = jnp.mgrid[: self.size[0], : self.size[1]].reshape(2, -1)
         return rotate_frames(x, times, rows, columns, self.theta)
+
+
+def head_slopes(
+    decay: float | tuple[float, ...] | None, slopes: str, num_heads: int
+) -> tuple[float, ...] | None:
+    """What every head takes off a score for each frame of a key's age; None: nothing.
+
+    One number stands for all heads where `slopes` is `equal`; where they are `geometric`, head h of H has
+    decay * 2^(-8h/H), h = 1 … H: at decay = 1 the slopes of ALiBi (arXiv 2108.12409). Or there is one number
+    a head. Raises `ValueError` for anything else.
+    """
+    if slopes not in ("equal", "geometric"):
+        raise ValueError(f"slopes={slopes!r} must be one of equal, geometric")
+    if decay is None:
+        return None
+    given = decay if isinstance(decay, tuple) else (decay,) * num_heads
+    if len(given) != num_heads:
+        raise ValueError(f"decay has {len(given)} numbers for num_heads={num_heads}; give one each")
+    if any(isinstance(s, bool) or not isinstance(s, int | float) or not 0 <= s < inf for s in given):
+        raise ValueError(f"decay={decay} must be a number of 0 or more, or one a head; use null for none")
+    if slopes == "equal":
+        return given
+    if isinstance(decay, tuple):
+        raise ValueError(f"slopes=geometric makes the heads' slopes from one number, not decay={decay}")
+    return tuple(decay * 2.0 ** (-8.0 * (h + 1) / num_heads) for h in range(num_heads))
 
 
 def rotate_frames(

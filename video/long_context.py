@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from ..cores.attention import Places, attend
-from ..cores.frame_attention import FrameAttention, rotate_frames
+from ..cores.frame_attention import FrameAttention, head_slopes, rotate_frames
 from ..cores.layers import stacked
 from .autoencoder import Autoencoder
 from .clip import ActionSpace, Clip, to_float
@@ -80,6 +80,8 @@ class LongFAR:
     first level is made anew for every frame drawn, once for all its `euler_steps`. Sampling is exact: every
     velocity is that of `velocity` over the whole past.
 
+    `decay` and `slopes` take the frames' distance off the scores, as in `FrameAttention`: for test time.
+
     Training: the last `window` frames of a clip are fine and have FAR's loss (a noise level a frame; clean
     with `clean_probability`); the context before them is cut to a random length, for each clip its own.
     `guidance`, `action_dropout` and `dtype` are as in `FAR`.
@@ -94,6 +96,8 @@ class LongFAR:
     num_heads: int = 3
     mlp_ratio: float = 4.0
     theta: float = 10000.0
+    decay: float | tuple[float, ...] | None = None
+    slopes: str = "equal"
     window: int = 16
     coarse_patch: int = 4
     capacity: int = 284
@@ -108,7 +112,8 @@ class LongFAR:
 
     def __post_init__(self) -> None:
         check_flow(self.actions, self.euler_steps, self.guidance, self.action_dropout)
-        FrameAttention(self.features, num_heads=self.num_heads, window=self.window)  # asks for the same
+        asked = {"num_heads": self.num_heads, "window": self.window, "decay": self.decay}
+        FrameAttention(self.features, **asked, slopes=self.slopes)  # raises for what is wrong with these
         if not 0.0 <= self.clean_probability <= 1.0:
             raise ValueError(f"clean_probability={self.clean_probability} must be from 0 to 1; use 0.1")
         if self.num_layers < 1:
@@ -454,11 +459,13 @@ class LongFARLayer(nn.Module):
         (coarse, coarse_key), (fine, fine_key) = whose
         every = _joined(_last(coarse_key, f.capacity), fine_key)
         every_key, every_value = (jnp.concatenate(both, 1) for both in (keys, values))
-        gathered = [_attend(queries[1], every_key, every_value, fine, every, ALWAYS)]
+        slopes = head_slopes(f.decay, f.slopes, f.num_heads)
+        gathered = [_attend(queries[1], every_key, every_value, fine, every, ALWAYS, slopes)]
         if self.last:
             x, gate, frame = x[:, cut:], gate[:, cut:], frame[cut:]
         else:
-            gathered.insert(0, _attend(queries[0], keys[0], values[0], coarse, coarse_key, f.capacity))
+            own = _attend(queries[0], keys[0], values[0], coarse, coarse_key, f.capacity, slopes)
+            gathered.insert(0, own)
         outs = [
             nn.Dense(f.features, use_bias=False, dtype=x.dtype, name=f"{kind}_out")(y)
             for kind, y in zip(KINDS[-len(gathered) :], gathered, strict=True)
@@ -484,9 +491,18 @@ class Gated(nn.Module):
         return norm(x) * (1 + scale) + shift, gate
 
 
-def _attend(q: Array, k: Array, v: Array, query: Places, key: Places, window: int) -> Array:
+def _attend(
+    q: Array,
+    k: Array,
+    v: Array,
+    query: Places,
+    key: Places,
+    window: int,
+    slopes: tuple[float, ...] | None,
+) -> Array:
     """`attend` with the heads joined, `[B, S, features]`; there may be no query."""
-    y = attend(q, k, v, query, key, window) if q.shape[1] else q
+    decay = None if slopes is None else jnp.asarray(slopes)
+    y = attend(q, k, v, query, key, window, decay) if q.shape[1] else q
     return y.reshape(*y.shape[:2], y.shape[2] * y.shape[3])
 
 

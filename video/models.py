@@ -13,12 +13,13 @@ from .autoencoder import Autoencoder
 from .clip import ActionSpace
 from .model import FrameModel
 
-# name: (module:Name, the default core)
+# name: (module:Name, the default core; None: the model has layers of its own)
 _MODELS = {
     "conv_s5": ("predictor:Predictor", "conv_s5"),
     "conv_lstm": ("predictor:Predictor", "conv_lstm"),
     "transformer": ("predictor:Predictor", "attention"),
     "far": ("far:FAR", "frame_attention"),
+    "far_long": ("long_context:LongFAR", None),
     "recurrent_flow": ("recurrent_flow:RecurrentFlow", "conv_s5"),
 }
 SIZES = ("tiny", "small", "paper")
@@ -29,8 +30,15 @@ _ENCODERS: dict[str, dict[str, Any]] = {
     "small": {"widths": (64, 128), "patch": 2},
     "paper": {"widths": (64, 128, 256), "patch": 1},
 }
+# Autoencoders of flows: 64 latents of 64 x 64 pixels at every size, as FAR has them.
+_AUTOENCODERS: dict[str, dict[str, Any]] = {
+    "tiny": {"widths": (32, 64), "patch": 4},
+    "small": {"widths": (64, 128), "patch": 4},
+    "paper": {"widths": (64, 128, 256), "patch": 2},
+}
 _AUTOENCODER = ("widths", "patch", "latent_channels")  # options of a flow's autoencoder
-# Cores: about equal parameters within a size.
+_CORE = ("features", "num_layers", "remat", "window", "decay", "slopes")  # options that go on to the core
+# Cores: about equal parameters within a size. far_long, which has none, is as large as frame_attention.
 _CORES: dict[str, dict[str, dict[str, Any]]] = {
     "conv_s5": {
         "tiny": {"features": 64, "num_layers": 4, "state_size": 64},
@@ -84,9 +92,13 @@ def make_model(
     if scale not in SIZES:
         raise ValueError(f"model.size={scale!r} must be one of {', '.join(SIZES)}")
     target, default_core = _MODELS[name]
-    core = _core(str(given.pop("core", default_core)), scale, given)
     module, _, attribute = target.partition(":")
     cls: Any = getattr(importlib.import_module(f".{module}", __package__), attribute)
+    made = {}
+    if default_core is None:
+        given = _CORES["frame_attention"][scale] | given
+    else:
+        made["core"] = _core(str(given.pop("core", default_core)), scale, given)
     valid = {field.name for field in dataclasses.fields(cls)} - {"core", *data}
     if "autoencoder" in valid:
         valid = (valid | set(_AUTOENCODER)) - {"autoencoder"}
@@ -96,15 +108,14 @@ def make_model(
                 f"model {name!r} has no option {option!r}{_near(option, valid)}; "
                 f"its options are {', '.join(sorted(valid))}"
             )
-    if "widths" in valid:
-        given = _ENCODERS[scale] | given
-    made = {}
     if "latent_channels" in valid:
         own = {key: given.pop(key) for key in _AUTOENCODER if key in given}
-        made["autoencoder"] = Autoencoder(size, channels, **(_ENCODERS[scale] | own), dtype=dtype)
+        made["autoencoder"] = Autoencoder(size, channels, **(_AUTOENCODERS[scale] | own), dtype=dtype)
+    elif "widths" in valid:
+        given = _ENCODERS[scale] | given
     if "tokens" in valid and "tokens" not in given:
-        given["tokens"] = "grid" if core.spatial else "pooled"
-    return cls(core=core, **made, **given, **data)
+        given["tokens"] = "grid" if made["core"].spatial else "pooled"
+    return cls(**made, **given, **data)
 
 
 def _core(name: str, scale: str, given: dict[str, Any]) -> Any:
@@ -112,10 +123,7 @@ def _core(name: str, scale: str, given: dict[str, Any]) -> Any:
     by_size = _CORES.get(name, _CORES["other"]).get(scale, {})
     valid = core_options(name)
     chosen = {key: value for key, value in by_size.items() if key in valid}
-    for key in ("features", "num_layers", "remat"):
-        value = given.pop(key, None)
-        if value is not None and key in valid:
-            chosen[key] = value
+    chosen |= {key: given.pop(key) for key in _CORE if key in given}
     chosen |= dict(given.pop("core_options", ()))
     return make_core(name, **chosen)
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from resetta.cores import make_core
+from resetta.cores.frame_attention import head_slopes
 
 T, B, H, W, C = 9, 2, 3, 2, 5
 WINDOW, HEADS, FEATURES = 4, 2, 16
@@ -116,6 +117,31 @@ def test_one_decay_is_that_of_every_head():
     assert np.abs(one - _core().apply(params, carry, x, reset)[1]).max() > 1e-2
 
 
+def test_geometric_slopes_are_those_of_alibi():
+    assert head_slopes(1.0, "geometric", 8) == tuple(2.0**-h for h in range(1, 9))
+    assert head_slopes(0.5, "geometric", 2) == (0.5 / 16, 0.5 / 256)
+    assert head_slopes(0.5, "equal", 2) == (0.5, 0.5)
+    assert head_slopes(None, "geometric", 2) is None
+    x, reset = _inputs()
+    carry, params = _made(_core(), x, reset)
+    made, given = (
+        _core(**options).apply(params, carry, x, reset)[1]
+        for options in ({"decay": 4.0, "slopes": "geometric"}, {"decay": (0.25, 0.015625)})
+    )
+    np.testing.assert_array_equal(made, given)
+
+
+def test_a_longer_window_takes_the_same_parameters_and_sees_more():
+    """So that a model can be evaluated with more context than it was trained on."""
+    x, reset = _inputs()
+    carry, params = _made(_core(), x, reset)
+    short = _core().apply(params, carry, x, reset)[1]
+    far = make_core("frame_attention", features=FEATURES, num_heads=HEADS, window=4 * WINDOW)
+    long = far.apply(params, far.initial_carry(B, (H, W)), x, reset)[1]
+    np.testing.assert_allclose(long[:WINDOW], short[:WINDOW], atol=1e-5)
+    assert np.abs(long[-1, 0] - short[-1, 0]).max() > 1e-3
+
+
 def test_frame_by_frame_is_the_same_as_all_at_once():
     x, reset = _inputs()
     core = _core()
@@ -192,5 +218,12 @@ def test_mistakes_are_sentences():
         make_core("frame_attention", features=16, num_heads=4)
     with pytest.raises(ValueError, match="decay has 1 numbers for num_heads=2; give one each"):
         make_core("frame_attention", features=24, num_heads=2, decay=(0.1,))
+    for decay in (-0.1, "much", True, (0.1, None)):
+        with pytest.raises(ValueError, match="must be a number of 0 or more, or one a head; use null"):
+            make_core("frame_attention", features=24, num_heads=2, decay=decay)
+    with pytest.raises(ValueError, match="slopes='alibi' must be one of equal, geometric"):
+        make_core("frame_attention", slopes="alibi")
+    with pytest.raises(ValueError, match="slopes=geometric makes the heads' slopes from one number"):
+        make_core("frame_attention", features=24, num_heads=2, decay=(0.1, 0.2), slopes="geometric")
     with pytest.raises(TypeError, match="use initial_carry"):
         make_core("frame_attention").initial_carry(2)

@@ -41,6 +41,7 @@ CASES = [
     ("frame_attention", {"num_heads": 1, "window": 5}),  # neither T nor the chunks are multiples of it
     ("frame_attention", {"num_heads": 1, "window": 1, "num_layers": 1}),
     ("frame_attention", {"num_heads": 1, "window": 64, "num_layers": 1, "decay": 0.1, "remat": True}),
+    ("frame_attention", {"num_heads": 1, "window": 3, "decay": 1.0, "slopes": "geometric"}),
     ("conv_lstm", {"num_layers": 1, "nonlinearity": "none", "remat": True, "unroll": 2}),
 ]
 

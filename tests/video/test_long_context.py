@@ -111,7 +111,7 @@ def _placed(vector, at):
     return np.concatenate([_turn(part, place) for part, place in zip(parts, at, strict=True)])
 
 
-def _written_out(params, latents, sigma, clean, leading, known, reset, coarse, capacity):
+def _written_out(params, latents, sigma, clean, leading, known, reset, coarse, capacity, slopes):
     """One row's velocity `[F, h, w, D]`; the tokens are a list of (frame, row, column, kind)."""
     p = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params["params"])
     angle = 1000.0 * sigma[:, None] * 10000.0 ** (-np.arange(128) / 128)
@@ -167,7 +167,9 @@ def _written_out(params, latents, sigma, clean, leading, known, reset, coarse, c
         for i, query in q.items():
             seen = [j for j in range(len(tokens)) if sees(i, j)]
             keys, values = np.stack([k[j] for j in seen]), np.stack([v[j] for j in seen])
+            ages = tokens[i][0] - np.array([tokens[j][0] for j in seen])
             scores = np.einsum("hd,shd->hs", query, keys) / np.sqrt(query.shape[-1])
+            scores = scores - np.asarray(slopes)[:, None] * ages
             weights = np.exp(scores - scores.max(-1, keepdims=True))
             y = np.einsum("hs,shd->hd", weights / weights.sum(-1, keepdims=True), values).reshape(-1)
             x[i] = x[i] + modulated("attention", i)[2] * _dense(y, layer[f"{tokens[i][3]}_out"])
@@ -182,16 +184,19 @@ def _written_out(params, latents, sigma, clean, leading, known, reset, coarse, c
     return np.reshape(out, (-1, GRID, GRID, CHANNELS))
 
 
-@pytest.mark.parametrize("capacity", [40, 3])
-def test_the_equations(capacity):
+@pytest.mark.parametrize(
+    ("capacity", "options", "slopes"),
+    [(40, {}, (0, 0)), (3, {"decay": 0.5, "slopes": "geometric"}, (0.5 / 16, 0.5 / 256))],
+)
+def test_the_equations(capacity, options, slopes):
     inputs = _inputs(9)
     inputs[-1][2, 0] = inputs[-1][7, 1] = True  # among the coarse frames, and in the window
-    model, variables = _model(capacity=capacity), _variables()
+    model, variables = _model(capacity=capacity, **options), _variables()
     v = _jitted(model, "velocity")(variables, *inputs, 5)
     assert v.shape == (4, 2, GRID, GRID, CHANNELS)
     for b in range(2):
         row = [np.asarray(leaf)[:, b] for leaf in inputs]
-        expected = _written_out(variables["params"], *row, 5, capacity)
+        expected = _written_out(variables["params"], *row, 5, capacity, slopes)
         np.testing.assert_allclose(v[:, b], expected, atol=2e-4 * np.abs(expected).max())
 
 
@@ -203,12 +208,13 @@ def _close(a, b):
 
 
 @pytest.mark.parametrize(
-    ("actions", "capacity", "guidance", "context"),
-    [(DISCRETE, 40, 1.0, 2), (CONTINUOUS, 3, 1.5, 6), (NONE, 2, 1.0, 1)],
+    ("actions", "capacity", "guidance", "context", "decay"),
+    [(DISCRETE, 40, 1.0, 2, 0.1), (CONTINUOUS, 3, 1.5, 6, None), (NONE, 2, 1.0, 1, None)],
 )
-def test_a_cached_step_is_an_uncached_one(actions, capacity, guidance, context):
+def test_a_cached_step_is_an_uncached_one(actions, capacity, guidance, context, decay):
     """Over frames far more than the window has, and then more than are remembered."""
-    model, variables, last = _model(actions, capacity=capacity, guidance=guidance), _variables(actions), 14
+    model = _model(actions, capacity=capacity, guidance=guidance, decay=decay)
+    variables, last = _variables(actions), 14
     clip = _clip(last, actions=actions)
     given = jax.tree.map(lambda leaf: leaf[:context], clip)
     latents = np.asarray(AUTOENCODER.encode(_frozen(), given.frames / 127.5 - 1.0))
