@@ -154,11 +154,11 @@ class FrameAttentionLayer(nn.Module):
         return norm(x) * (1 + scale) + shift, gate
 
     def _attend(self, q: Array, k: Array, v: Array, segments: Array, times: Array, dtype: Any) -> Array:
-        """In blocks of `window` frames, one after the other: the memory is linear in T. `[B, T, N, D]`."""
+        """In equal blocks of at most `window` frames, one after another: memory linear in T. `[B, T, N, D]`."""
         batch, length = q.shape[:2]
         kept = self.window - 1
-        block = min(self.window, length)
-        blocks = -(-length // block)
+        blocks = -(-length // self.window)
+        block = -(-length // blocks)
         pad = blocks * block - length
 
         def padded(a: Array, axis: int = 1, value: int = 0) -> Array:

@@ -4,6 +4,8 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
+import jax
+
 from ..video.data import VideoData
 from ..video.learner import trained
 from ..video.model import FrameModel
@@ -34,6 +36,7 @@ def restore_video_run(
         with input_errors():
             learner = build_learner(config, build_model(config, data))
             model = build_model(config, data, **raw["model"])
+            _same_parameters(learner.model, model, raw["model"])
             if not run_dir.checkpoints.is_dir():
                 raise InputError(f"{run_dir.path} holds no checkpoint yet; train it first")
             with contextlib.closing(Checkpoints(run_dir.checkpoints)) as checkpoints:
@@ -42,3 +45,18 @@ def restore_video_run(
                 )["state"]
             frozen = restore_frozen(model, run_dir)
     return run_dir, config, model, data, {"params": trained(state), "frozen": frozen}
+
+
+def _same_parameters(trained: FrameModel, asked: FrameModel, options: Mapping[str, Any]) -> None:
+    """Raise `InputError` where a model evaluated with other options has parameters that were not trained."""
+    if not options:
+        return
+
+    def shapes(model: FrameModel) -> Any:
+        own: Any = getattr(model, "autoencoder", None)
+        inits = [model.init] if own is None else [model.init, own.init]
+        return [jax.tree.map(lambda leaf: leaf.shape, jax.eval_shape(f, jax.random.key(0))) for f in inits]
+
+    if shapes(trained) != shapes(asked):
+        given = " ".join(f"model.{name}={value}" for name, value in options.items())
+        raise InputError(f"{given} changes the parameters of the run's model; train a model with it first")

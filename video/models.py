@@ -9,6 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from ..cores import core_options, make_core
+from ..cores.registry import core_class
 from .autoencoder import Autoencoder
 from .clip import ActionSpace
 from .model import FrameModel
@@ -23,6 +24,10 @@ _MODELS = {
     "recurrent_flow": ("recurrent_flow:RecurrentFlow", "conv_s5"),
 }
 SIZES = ("tiny", "small", "paper")
+_POSITIVE = (
+    "features num_layers num_heads patch pooled_channels denoiser_features denoiser_layers theta mlp_ratio"
+).split()
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
 
 # Encoders: `tiny` stacks patches of 4 x 4 pixels, which is what a CPU can afford; `paper` is ConvS5's own.
 _ENCODERS: dict[str, dict[str, Any]] = {
@@ -108,6 +113,7 @@ def make_model(
                 f"model {name!r} has no option {option!r}{_near(option, valid)}; "
                 f"its options are {', '.join(sorted(valid))}"
             )
+    given = _typed(Autoencoder, _typed(cls, given))
     if "latent_channels" in valid:
         own = {key: given.pop(key) for key in _AUTOENCODER if key in given}
         made["autoencoder"] = Autoencoder(size, channels, **(_AUTOENCODERS[scale] | own), dtype=dtype)
@@ -123,9 +129,32 @@ def _core(name: str, scale: str, given: dict[str, Any]) -> Any:
     by_size = _CORES.get(name, _CORES["other"]).get(scale, {})
     valid = core_options(name)
     chosen = {key: value for key, value in by_size.items() if key in valid}
-    chosen |= {key: given.pop(key) for key in _CORE if key in given}
-    chosen |= dict(given.pop("core_options", ()))
-    return make_core(name, **chosen)
+    own = given.pop("core_options", ())
+    if not (isinstance(own, tuple) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in own)):
+        raise ValueError(f"model.core_options={own!r} must be a mapping, as in {{window: 32}}")
+    chosen |= dict(own) | {key: given.pop(key) for key in _CORE if key in given}
+    return make_core(name, **_typed(core_class(name), chosen))
+
+
+def _typed(cls: type, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as the kind of thing that the fields of `cls` are; `ValueError` for one that is another."""
+    kinds = {field.name: field.type for field in dataclasses.fields(cls)}
+    made = dict(options)
+    for option, value in options.items():
+        kind: Any = kinds.get(option)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if kind is int and number and float(value).is_integer():
+            made[option] = int(value)
+        elif kind is float and number:
+            made[option] = float(value)
+        elif kind == tuple[int, ...]:
+            if not (isinstance(value, tuple) and value and all(type(v) is int and v > 0 for v in value)):
+                raise ValueError(f"model.{option}={value!r} must be a list of whole numbers, as in [32,64]")
+        elif kind in (int, float) or (kind in _KINDS and not isinstance(value, kind)):
+            raise ValueError(f"model.{option}={value!r} must be {_KINDS[kind]}")
+        if option in _POSITIVE and number and value <= 0:
+            raise ValueError(f"model.{option}={value} must be more than 0")
+    return made
 
 
 def load(name: str) -> Any:

@@ -53,6 +53,8 @@ class Predictor:
     def __post_init__(self) -> None:
         if self.tokens not in TOKENS:
             raise ValueError(f"tokens={self.tokens!r} must be one of {', '.join(TOKENS)}")
+        if not 0 <= self.mse_weight <= 1:
+            raise ValueError(f"mse_weight={self.mse_weight} must be from 0 to 1; use 0.5")
         if self.core.spatial != (self.tokens == "grid"):
             cure = (
                 "tokens=grid" if self.core.spatial else "tokens=pooled (one a frame) or patch (one a place)"

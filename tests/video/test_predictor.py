@@ -157,4 +157,4 @@ def test_mistakes_are_sentences(options, sentence):
 
 
 def test_every_name_is_listed():
-    assert {"conv_s5", "conv_lstm", "transformer", "far", "recurrent_flow"} == set(model_names())
+    assert set(model_names()) == {"conv_s5", "conv_lstm", "transformer", "far", "far_long", "recurrent_flow"}
