@@ -38,7 +38,7 @@ class FrameAttention(Core):
     """
 
     num_layers: int = 2
-    num_heads: int = 4
+    num_heads: int = 2
     window: int = 16
     mlp_ratio: float = 4.0
     theta: float = 10000.0
