@@ -14,6 +14,8 @@ from .base import Carry, Core
 from .layers import stacked
 from .rope import rotate
 
+BLOCK_TOKENS = 1024  # queries whose scores are computed together: 16 frames of 64 tokens
+
 
 class FrameAttention(Core):
     """A Transformer over frames: `x [T, B, H, W, C] -> y [T, B, H, W, features]`.
@@ -154,10 +156,11 @@ class FrameAttentionLayer(nn.Module):
         return norm(x) * (1 + scale) + shift, gate
 
     def _attend(self, q: Array, k: Array, v: Array, segments: Array, times: Array, dtype: Any) -> Array:
-        """In equal blocks of at most `window` frames, one after another: memory linear in T. `[B, T, N, D]`."""
-        batch, length = q.shape[:2]
+        """In equal blocks of frames, one after another, so that memory is linear in T: `[B, T, N, D]`."""
+        batch, length, tokens = q.shape[:3]
         kept = self.window - 1
-        blocks = -(-length // self.window)
+        # no longer than the window, and small where that is long: a block's scores are held all at once
+        blocks = -(-length // min(self.window, max(BLOCK_TOKENS // tokens, 1)))
         block = -(-length // blocks)
         pad = blocks * block - length
 

@@ -25,8 +25,16 @@ _MODELS = {
 }
 SIZES = ("tiny", "small", "paper")
 _POSITIVE = (
-    "features num_layers num_heads patch pooled_channels denoiser_features denoiser_layers theta mlp_ratio"
-).split()
+    "features",
+    "num_layers",
+    "num_heads",
+    "patch",
+    "pooled_channels",
+    "denoiser_features",
+    "denoiser_layers",
+    "theta",
+    "mlp_ratio",
+)
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
 
 # Encoders: `tiny` stacks patches of 4 x 4 pixels, which is what a CPU can afford; `paper` is ConvS5's own.
@@ -143,6 +151,8 @@ def _typed(cls: type, options: Mapping[str, Any]) -> dict[str, Any]:
     for option, value in options.items():
         kind: Any = kinds.get(option)
         number = isinstance(value, int | float) and not isinstance(value, bool)
+        if option in _POSITIVE and isinstance(value, int | float) and value <= 0:
+            raise ValueError(f"model.{option}={value} must be more than 0")
         if kind is int and number and float(value).is_integer():
             made[option] = int(value)
         elif kind is float and number:
@@ -152,8 +162,6 @@ def _typed(cls: type, options: Mapping[str, Any]) -> dict[str, Any]:
                 raise ValueError(f"model.{option}={value!r} must be a list of whole numbers, as in [32,64]")
         elif kind in (int, float) or (kind in _KINDS and not isinstance(value, kind)):
             raise ValueError(f"model.{option}={value!r} must be {_KINDS[kind]}")
-        if option in _POSITIVE and number and value <= 0:
-            raise ValueError(f"model.{option}={value} must be more than 0")
     return made
 
 

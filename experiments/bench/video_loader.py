@@ -23,18 +23,21 @@ if TYPE_CHECKING:
 _CODECS = {"h264, lossless": {}, "h264, lossy": {"codec": "libx264", "lossless": False}}
 
 
-def measure(own: "VideoSettings") -> list[dict[str, Any]]:
-    """Rows of random windows read from real mp4 files by each reader, and of one of memory."""
-    o = own.loader
-    rows: list[dict[str, Any]] = []
+def units(own: "VideoSettings") -> dict[str, Callable[[], list[dict[str, Any]]]]:
+    """Sizes of frames, each to be measured alone, and memory: random windows of real mp4 files."""
+    sizes = {f"{size} x {size}": functools.partial(_measure, own, size) for size in own.loader["sizes"]}
+    return sizes | {"opens": functools.partial(_opens, own)}
+
+
+def _measure(own: "VideoSettings", size: int) -> list[dict[str, Any]]:
+    """A row per kind of file and reader."""
+    o, rows = own.loader, []
     with tempfile.TemporaryDirectory() as name:
-        for size in o["sizes"]:
-            for kind, options in _CODECS.items():
-                folder = Path(name, f"{size}-{options.get('codec', 'rgb')}")
-                with phase(f"writing {o['files']} files of {size} x {size}, {kind}"):
-                    _write(folder, size, o, own.seed, options)
-                rows += _rows(folder, size, kind, o, own)
-        rows.append(_opens(folder, o))
+        for kind, options in _CODECS.items():
+            folder = Path(name, options.get("codec", "rgb"))
+            with phase(f"writing {o['files']} files of {size} x {size}, {kind}"):
+                _write(folder, size, o, own.seed, options)
+            rows += _rows(folder, size, kind, o, own)
     return rows
 
 
@@ -75,7 +78,7 @@ def _rows(
     except ValueError:  # not installed here
         pass
     readers["memmap"] = mapped
-    taken = in_turns(readers, own.blocks, f"{size} x {size}, {kind}: ")
+    taken = in_turns(readers, own.blocks, f"{size} x {size}, {kind}: ", own.turn_seconds)
     close_readers()
     frames = len(windows) * o["window"]
     return [
@@ -90,11 +93,13 @@ def _rows(
     ]
 
 
-def _opens(folder: Path, o: Mapping[str, Any]) -> dict[str, Any]:
-    """Resident memory after the first tenth of the opens, and after the last."""
-    paths = sorted(folder.iterdir())
-    seen = []
-    with phase(f"opening files {o['opens']} times"):
+def _opens(own: "VideoSettings") -> list[dict[str, Any]]:
+    """Resident memory after the first tenth of the opens of files of the largest size, and after the last."""
+    o, seen = own.loader, []
+    with tempfile.TemporaryDirectory() as name, phase(f"opening files {o['opens']} times"):
+        folder = Path(name, "files")
+        _write(folder, max(o["sizes"]), o, own.seed, _CODECS["h264, lossy"])
+        paths = sorted(folder.iterdir())
         start = now()
         for k in range(o["opens"]):
             read_frames(paths[k % len(paths)], [k % o["frames"]])
@@ -102,7 +107,8 @@ def _opens(folder: Path, o: Mapping[str, Any]) -> dict[str, Any]:
             if k + 1 in (max(o["opens"] // 10, 1), o["opens"]):
                 seen.append(_resident())
         spent = now() - start
-    return {"opens": o["opens"], "early_bytes": seen[0], "late_bytes": seen[-1], "cpu_seconds": spent.cpu}
+    facts = {"early_bytes": seen[0], "late_bytes": seen[-1], "cpu_seconds": spent.cpu}
+    return [{"opens": o["opens"], **facts}]
 
 
 def _resident() -> int:
@@ -119,13 +125,15 @@ def table(result: Mapping[str, Any]) -> Table:
         for row in result["rows"]
         if "label" in row
     ]
-    (opens,) = (row for row in result["rows"] if "opens" in row)
-    each = opens["cpu_seconds"] / opens["opens"] * 1e3
-    early, late = (opens[f"{end}_bytes"] / 2**20 for end in ("early", "late"))
     notes = [
         f"windows of {o['window']} frames at random places of {o['files']} files of {o['frames']} frames",
         f"median (lowest–highest) of {result['settings']['blocks']} turns; CPU-seconds of all threads",
-        f"{opens['opens']} opens: {early:.0f} MiB resident after the first tenth, {late:.0f} MiB after all, "
-        f"{each:.1f} CPU-ms each",
     ]
+    for opens in (row for row in result["rows"] if "opens" in row):
+        each = opens["cpu_seconds"] / opens["opens"] * 1e3
+        early, late = (opens[f"{end}_bytes"] / 2**20 for end in ("early", "late"))
+        notes.append(
+            f"{opens['opens']} opens: {early:.0f} MiB resident after the first tenth, {late:.0f} MiB after "
+            f"all, {each:.1f} CPU-ms each"
+        )
     return Table("Reading videos", ["frames", "file", "reader", "frames per CPU-second"], rows, notes)

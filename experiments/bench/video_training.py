@@ -1,43 +1,53 @@
 """ConvS5 against ConvLSTM: the time of a training step on long clips, and the arithmetic rate behind it."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 
 from ...cores import make_core
+from ...cores.ssm import one_of
 from ..logs import phase
 from .flops import count_flops
 from .results import Table, short, spread, spread_text
-from .turns import in_turns
+from .timing import now
+from .turns import in_turns, within_memory
 
 if TYPE_CHECKING:
     from .video import VideoSettings
 
+_MADE = {"temporary_bytes": 1e9, "compile_seconds": 1.0}
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
-def measure(own: "VideoSettings") -> list[dict[str, Any]]:
-    """A row per core, batch and precision: loss and gradients of parameters and inputs, in turns."""
-    o = own.training
-    cores = _cores(o)
-    rows = []
-    for batch in o["batches"]:
-        for precision in o["precisions"]:
-            steps, facts = {}, {}
-            for label, core in cores.items():
-                with phase(f"{label}, batch {batch}, {precision}"):
-                    steps[label], facts[label] = _step(core, o, batch, _DTYPES[precision], own.seed)
-            taken = in_turns(steps, own.blocks, f"batch {batch}, {precision}: ")
-            for label in cores:
-                row = {"label": label, "batch": batch, "precision": precision, **facts[label]}
-                if label in taken:
-                    seconds = taken[label]["wall"]
-                    row["seconds"] = spread(seconds)
-                    row["tflops"] = spread([facts[label]["flops"] / s / 1e12 for s in seconds])
-                rows.append(row)
+def units(own: "VideoSettings") -> dict[str, Callable[[], list[dict[str, Any]]]]:
+    """Batches and precisions, each to be measured alone: a row per core, in turns."""
+    for precision in own.training["precisions"]:
+        one_of("training.precisions", precision, tuple(_DTYPES))
+    return {
+        f"batch {batch}, {precision}": functools.partial(_measure, own, batch, precision)
+        for batch in own.training["batches"]
+        for precision in own.training["precisions"]
+    }
+
+
+def _measure(own: "VideoSettings", batch: int, precision: str) -> list[dict[str, Any]]:
+    """A row per core: loss and gradients of parameters and inputs."""
+    o, what = own.training, f"batch {batch}, {precision}"
+    steps, rows = {}, []
+    for label, core in _cores(o).items():
+        facts: dict[str, Any] = {"label": label, "batch": batch, "precision": precision}
+        rows.append(facts)
+        with phase(f"{label}, {what}"), within_memory(f"{what}: {label}"):
+            steps[label] = _step(core, o, batch, _DTYPES[precision], own.seed, facts)
+    taken = in_turns(steps, own.blocks, f"{what}: ", own.turn_seconds)
+    for row in rows:
+        if row["label"] in taken:
+            seconds = taken[row["label"]]["wall"]
+            row["seconds"] = spread(seconds)
+            row["tflops"] = spread([row["flops"] / s / 1e12 for s in seconds])
     return rows
 
 
@@ -68,8 +78,10 @@ def _parameters(core: Any, features: int) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(shapes))
 
 
-def _step(core: Any, o: Mapping[str, Any], batch: int, dtype: Any, seed: int) -> tuple[Any, dict[str, Any]]:
-    """The compiled step, and its parameters, operations and planned memory."""
+def _step(
+    core: Any, o: Mapping[str, Any], batch: int, dtype: Any, seed: int, facts: dict[str, Any]
+) -> Callable[[], Any]:
+    """The compiled step; its parameters, operations, planned memory and compile time become `facts`."""
     carry, x, _ = _inputs(core, o, batch, dtype)
     key = jax.random.key(seed)
     one = jnp.zeros((1, batch, *x.shape[2:]), dtype)
@@ -82,14 +94,13 @@ def _step(core: Any, o: Mapping[str, Any], batch: int, dtype: Any, seed: int) ->
         return jnp.mean(jnp.square(y.astype(jnp.float32)))
 
     gradients = jax.value_and_grad(loss, argnums=(0, 1))
+    facts["parameters"] = sum(leaf.size for leaf in jax.tree.leaves(params))
+    facts["flops"] = count_flops(gradients, params, frames)
+    start = now()
     compiled = jax.jit(gradients).lower(params, frames).compile()
-    planned = compiled.memory_analysis()
-    facts = {
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
-        "flops": count_flops(gradients, params, frames),
-        "temporary_bytes": int(getattr(planned, "temp_size_in_bytes", 0)),
-    }
-    return (lambda: compiled(params, frames)), facts
+    facts["compile_seconds"] = (now() - start).wall
+    facts["temporary_bytes"] = int(getattr(compiled.memory_analysis(), "temp_size_in_bytes", 0))
+    return lambda: compiled(params, frames)
 
 
 def table(result: Mapping[str, Any]) -> Table:
@@ -104,6 +115,7 @@ def table(result: Mapping[str, Any]) -> Table:
         "against conv_s5",
         "TFLOP/s",
         "memory, GB",
+        "compile, s",
     ]
     rows = []
     for row in result["rows"]:
@@ -120,13 +132,15 @@ def table(result: Mapping[str, Any]) -> Table:
                 ratio = f"{row['seconds']['median'] / base['seconds']['median']:.2f}x"
             measured = [spread_text(times), ratio, short(row["tflops"]["median"])]
         facts = [str(row["batch"]), row["precision"], short(row["parameters"])]
-        rows.append([row["label"], *facts, *measured, f"{row['temporary_bytes'] / 1e9:.1f}"])
+        made = [f"{row[name] / unit:.1f}" for name, unit in _MADE.items() if name in row]
+        rows.append([row["label"], *facts, *measured, *(made or ["", ""])])
     remat = ", layers recomputed in the backward pass" if o["remat"] else ""
     notes = [
         f"loss and all gradients over {o['frames']} frames of {o['grid']} x {o['grid']} features, "
         f"{o['layers']} layers{remat}; compilation not counted",
         "ConvLSTM's input convolution is applied to all frames at once, outside its scan",
         "TFLOP/s count products and convolutions, the recomputed ones too; memory: XLA's plan of temporaries",
-        f"median (lowest–highest) of {result['settings']['blocks']} turns",
+        "float32 products are as exact as XLA's default for the device: TF32 on recent NVIDIA cards",
+        f"median (lowest–highest) of at most {result['settings']['blocks']} turns, in turns with one another",
     ]
     return Table("Training on long clips: ConvS5 against ConvLSTM", header, rows, notes)

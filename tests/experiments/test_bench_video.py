@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from resetta.experiments.bench.flops import count_flops
-from resetta.experiments.bench.turns import in_turns
+from resetta.experiments.bench.turns import in_turns, within_memory
 from resetta.experiments.bench.video import run
 from resetta.experiments.compose import compose
 from resetta.experiments.errors import InputError
@@ -43,6 +43,18 @@ def test_turns_alternate_and_the_first_is_not_counted():
     taken = in_turns(cases, 3)
     assert "".join(said) == "ab" + "ababab"
     assert [len(taken[name]["wall"]) for name in "ab"] == [3, 3]
+    assert len(in_turns(cases, 5, seconds=0.0)["a"]["wall"]) == 2  # the time is over, but two there are
+
+
+def test_what_the_memory_does_not_hold_is_left_out(capsys):
+    def raises(message):
+        raise jax.errors.JaxRuntimeError(message)
+
+    cases = {"big": lambda: raises("RESOURCE_EXHAUSTED: Out of memory"), "small": lambda: None}
+    assert list(in_turns(cases, 1)) == ["small"]
+    assert "big is out of memory" in capsys.readouterr().err
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"), within_memory("x"):
+        raises("INTERNAL: another reason")
 
 
 def _config(tmp_path, *overrides):
@@ -54,6 +66,10 @@ def test_training_and_sampling(tmp_path, capsys):
     small = ["training.frames=4", "training.grid=4", "training.features=8", "training.layers=2"]
     small += ["training.batches=[1]", "sampling.near=12", "sampling.far=16", "sampling.frames=2"]
     small += ["sampling.scale=tiny", "sampling.models=[conv_s5,transformer,recompute]"]
+    run([_config(tmp_path, "parts=[training,sampling]", "seconds=1e-9", *small)])
+    unfinished = json.loads((tmp_path / "video_sampling.json").read_text())
+    assert unfinished["left"] == ["transformer", "recompute"]
+    assert "not measured yet: transformer, recompute" in capsys.readouterr().err
     run([_config(tmp_path, "parts=[training,sampling]", *small)])
     training = json.loads((tmp_path / "video_training.json").read_text())
     assert [(r["label"], r["precision"]) for r in training["rows"]] == [
@@ -63,6 +79,8 @@ def test_training_and_sampling(tmp_path, capsys):
     ]
     assert all(row["flops"] > 0 and row["seconds"]["median"] > 0 for row in training["rows"])
     sampling = json.loads((tmp_path / "video_sampling.json").read_text())
+    assert sampling["left"] == []
+    assert sampling["rows"][0] == unfinished["rows"][0]  # what was measured already isn't measured again
     by_name = {row["label"]: row for row in sampling["rows"]}
     assert by_name["recompute"]["memory_bytes"] is None
     # 4 layers of 32 pairs of conjugate channels in 8 x 8 places, and the newest frame
