@@ -1,9 +1,14 @@
 """The gated recurrent cores, GRU and LSTM, with a backward pass written for long rollouts.
 
 Every input projection is one matrix product over all T; the loop holds the recurrent product and the gates.
-Autodiff of such a loop adds to the gradient of the recurrent kernel at every step. The backward passes
-here carry only the state's gradient and take the kernel's in one product after the loop: the same numbers,
-1.3 (GRU) and 1.6 (LSTM) times cheaper forward and backward on a CPU (T=256, B=16, D=64).
+Autodiff of such a loop adds to the gradient of the recurrent kernel at every step. The backward passes here
+carry only the state's gradient, with all that does not depend on it taken out of the loop, and take the
+kernel's in one product after it: the same numbers, 1.3 (GRU) and 1.6 (LSTM) times cheaper forwards and
+backwards on a CPU (T=256, B=16, D=64).
+
+On a GPU a step costs what its kernels cost to start. There several steps make a turn of the loop, which then
+stacks what they leave at once; and the gates are not stacked: all states being known, one product over all T
+finds all gates again.
 """
 
 from typing import Any
@@ -27,6 +32,20 @@ def _states_before(h0: Array, hs: Array, reset: Array) -> Array:
     return jnp.where(reset[..., None], 0.0, jnp.concatenate([h0[None], hs[:-1]]))
 
 
+def _saves_gates() -> bool:
+    """Whether the gates are kept for the backward pass; else they are found again, all T at once."""
+    return jax.default_backend() == "cpu"
+
+
+def _turn(unroll: int | None) -> int:
+    """Steps of a turn of the loop: on a CPU anything but 1 was slower."""
+    return unroll or (1 if jax.default_backend() == "cpu" else 8)
+
+
+def _repeat(x: Array, times: int) -> Array:
+    return jnp.concatenate([x] * times, axis=-1)
+
+
 def _kernel_gradient(states: Array, gates: Array) -> Array:
     """Sum over T and B of the outer products: `[T, B, D]`, `[T, B, G]` -> `[D, G]`, in one product."""
     return states.reshape(-1, states.shape[-1]).T @ gates.reshape(-1, gates.shape[-1])
@@ -35,14 +54,17 @@ def _kernel_gradient(states: Array, gates: Array) -> Array:
 # --- GRU ----------------------------------------------------------------------------------------------------
 
 
+def _gru_gates(u: Array, m: Array, bias: Array) -> tuple[Array, ...]:
+    """(r, z, q, n) from the projections of inputs and state, `[..., 3D]` each."""
+    (u_r, u_z, u_n), (m_r, m_z, m_n) = jnp.split(u, 3, axis=-1), jnp.split(m, 3, axis=-1)
+    r, q = _sigmoid(u_r + m_r), m_n + bias
+    return r, _sigmoid(u_z + m_z), q, jnp.tanh(u_n + r * q)
+
+
 def _gru_step(u: Array, kernel: Array, bias: Array, h: Array) -> tuple[Array, tuple[Array, ...]]:
-    d = h.shape[-1]
-    m = h @ kernel
-    r = _sigmoid(u[:, :d] + m[:, :d])
-    z = _sigmoid(u[:, d : 2 * d] + m[:, d : 2 * d])
-    q = m[:, 2 * d :] + bias
-    n = jnp.tanh(u[:, 2 * d :] + r * q)
-    return n + z * (h - n), (r, z, q, n)
+    gates = _gru_gates(u, h @ kernel, bias)
+    _, z, _, n = gates
+    return n + z * (h - n), gates
 
 
 def _gru_loop(
@@ -62,7 +84,7 @@ def gru(
     bias: Float[Array, " D"],
     h0: Float[Array, "B D"],
     reset: Bool[Array, "T B"],
-    unroll: int = 1,
+    unroll: int | None = None,
 ) -> Float[Array, "T B D"]:
     """All states of a GRU (Cho et al. 2014, arXiv 1406.1078), in the form of cuDNN and flax.
 
@@ -75,7 +97,7 @@ def gru(
     The reset *gate* r acts after the product with U_n, so that one product serves all three gates. It has
     nothing to do with the signal `reset`. Reverse-mode differentiable; not forward-mode.
     """
-    return _gru(u, kernel, bias, h0, reset, unroll)
+    return _gru(u, kernel, bias, h0, reset, _turn(unroll))
 
 
 def _gru_states(u: Array, kernel: Array, bias: Array, h0: Array, reset: Array, unroll: int) -> Array:
@@ -85,27 +107,33 @@ def _gru_states(u: Array, kernel: Array, bias: Array, h0: Array, reset: Array, u
 def _gru_forward(
     u: Array, kernel: Array, bias: Array, h0: Array, reset: Array, unroll: int
 ) -> tuple[Array, Any]:
-    hs, gates = _gru_loop(u, kernel, bias, h0, reset, unroll, save=True)
-    return hs, (kernel, h0, reset, hs, gates)
+    save = _saves_gates()
+    hs, gates = _gru_loop(u, kernel, bias, h0, reset, unroll, save)
+    return hs, (kernel, h0, reset, hs, gates if save else (u, bias))
 
 
 def _gru_backward(unroll: int, saved: Any, dy: Array) -> tuple[Any, ...]:
     kernel, h0, reset, hs, gates = saved
     before = _states_before(h0, hs, reset)
+    if len(gates) == 2:
+        u, bias = gates
+        gates = _gru_gates(u, before @ kernel, bias)
+    r, z, q, n = gates
+    of_n = (1 - z) * (1 - n * n)
+    factors = jnp.concatenate([of_n * q * r * (1 - r), (before - n) * z * (1 - z), of_n * r], axis=-1)
     transposed = kernel.T  # once, not at every step
 
-    def step(dh: Array, inputs: Any) -> tuple[Array, tuple[Array, Array]]:
-        dy, (r, z, q, n), h, reset = inputs
-        dh = dh + dy
-        dn = dh * (1 - z) * (1 - n * n)
-        dm = jnp.concatenate([dn * q * r * (1 - r), dh * (h - n) * z * (1 - z), dn * r], axis=-1)
-        dh = dh * z + dm @ transposed
-        return clear(dh, reset, jnp.zeros_like(dh)), (dm, dn)
+    def step(dh: Array, inputs: tuple[Array, ...]) -> tuple[Array, Array]:
+        dy, factors, z, reset = inputs
+        total = dh + dy
+        dh = total * z + (_repeat(total, 3) * factors) @ transposed
+        return clear(dh, reset, jnp.zeros_like(dh)), total
 
-    inputs = (dy, gates, before, reset)
-    dh0, (dm, dn) = jax.lax.scan(step, jnp.zeros_like(h0), inputs, reverse=True, unroll=unroll)
+    inputs = (dy, factors, z, reset)
+    dh0, total = jax.lax.scan(step, jnp.zeros_like(h0), inputs, reverse=True, unroll=unroll)
     d = h0.shape[-1]
-    du = jnp.concatenate([dm[..., : 2 * d], dn], axis=-1)
+    dm = _repeat(total, 3) * factors
+    du = jnp.concatenate([dm[..., : 2 * d], total * of_n], axis=-1)
     return du, _kernel_gradient(before, dm), dm[..., 2 * d :].sum((0, 1)), dh0, None
 
 
@@ -116,27 +144,31 @@ _gru.defvjp(_gru_forward, _gru_backward)
 # --- LSTM ---------------------------------------------------------------------------------------------------
 
 
+def _lstm_gates(a: Array) -> tuple[Array, ...]:
+    """(i, f, g, o) from their sums, `[..., 4D]`."""
+    i, f, g, o = jnp.split(a, 4, axis=-1)
+    return _sigmoid(i), _sigmoid(f), jnp.tanh(g), _sigmoid(o)
+
+
 def _lstm_step(u: Array, kernel: Array, h: Array, c: Array) -> tuple[Array, Array, tuple[Array, ...]]:
-    d = h.shape[-1]
-    a = u + h @ kernel
-    i, f = _sigmoid(a[:, :d]), _sigmoid(a[:, d : 2 * d])
-    g, o = jnp.tanh(a[:, 2 * d : 3 * d]), _sigmoid(a[:, 3 * d :])
+    gates = _lstm_gates(u + h @ kernel)
+    i, f, g, o = gates
     new_c = f * c + i * g
-    s = jnp.tanh(new_c)
-    return o * s, new_c, (i, f, g, o, c, s)
+    return o * jnp.tanh(new_c), new_c, gates
 
 
 def _lstm_loop(
     u: Array, kernel: Array, h0: Array, c0: Array, reset: Array, unroll: int, save: bool
-) -> tuple[tuple[Array, Array], Any]:
+) -> tuple[Array, Any]:
+    """Hidden states and cells side by side, `[T, B, 2D]`, and the gates."""
+
     def step(carry: tuple[Array, Array], inputs: tuple[Array, Array]) -> tuple[tuple[Array, Array], Any]:
         u, reset = inputs
         h, c = clear(carry, reset, jax.tree.map(jnp.zeros_like, carry))
         h, c, gates = _lstm_step(u, kernel, h, c)
-        return (h, c), (h, gates if save else None)
+        return (h, c), (jnp.concatenate([h, c], axis=-1), gates if save else None)
 
-    (_, c), (hs, gates) = jax.lax.scan(step, (h0, c0), (u, reset), unroll=unroll)
-    return (hs, c), gates
+    return jax.lax.scan(step, (h0, c0), (u, reset), unroll=unroll)[1]
 
 
 def lstm(
@@ -145,7 +177,7 @@ def lstm(
     h0: Float[Array, "B D"],
     c0: Float[Array, "B D"],
     reset: Bool[Array, "T B"],
-    unroll: int = 1,
+    unroll: int | None = None,
 ) -> tuple[Float[Array, "T B D"], Float[Array, "B D"]]:
     """All outputs, and the last cell, of an LSTM with forget gates (Gers, Schmidhuber & Cummins 2000).
 
@@ -157,41 +189,53 @@ def lstm(
 
     Reverse-mode differentiable; not forward-mode.
     """
-    return _lstm(u, kernel, h0, c0, reset, unroll)
+    return _lstm(u, kernel, h0, c0, reset, _turn(unroll))
 
 
 def _lstm_states(
     u: Array, kernel: Array, h0: Array, c0: Array, reset: Array, unroll: int
 ) -> tuple[Array, Array]:
-    return _lstm_loop(u, kernel, h0, c0, reset, unroll, save=False)[0]
+    return _ends(_lstm_loop(u, kernel, h0, c0, reset, unroll, save=False)[0])
+
+
+def _ends(states: Array) -> tuple[Array, Array]:
+    d = states.shape[-1] // 2
+    return states[..., :d], states[-1, :, d:]
 
 
 def _lstm_forward(
     u: Array, kernel: Array, h0: Array, c0: Array, reset: Array, unroll: int
 ) -> tuple[tuple[Array, Array], Any]:
-    (hs, c), gates = _lstm_loop(u, kernel, h0, c0, reset, unroll, save=True)
-    return (hs, c), (kernel, h0, reset, hs, gates)
+    save = _saves_gates()
+    states, gates = _lstm_loop(u, kernel, h0, c0, reset, unroll, save)
+    return _ends(states), (kernel, h0, c0, reset, states, gates if save else (u,))
 
 
 def _lstm_backward(unroll: int, saved: Any, gradient: tuple[Array, Array]) -> tuple[Any, ...]:
-    kernel, h0, reset, hs, gates = saved
+    kernel, h0, c0, reset, states, gates = saved
     dy, dc = gradient
+    before, c = jnp.split(_states_before(jnp.concatenate([h0, c0], axis=-1), states, reset), 2, axis=-1)
+    if len(gates) == 1:
+        gates = _lstm_gates(gates[0] + before @ kernel)
+    i, f, g, o = gates
+    s = jnp.tanh(states[..., h0.shape[-1] :])
+    # of (i, f, g) by the cell's gradient, and of o by the hidden state's
+    factors = jnp.concatenate([g * i * (1 - i), c * f * (1 - f), i * (1 - g * g), s * o * (1 - o)], axis=-1)
+    of_h = o * (1 - s * s)
     transposed = kernel.T
 
-    def step(carry: tuple[Array, Array], inputs: Any) -> tuple[tuple[Array, Array], Array]:
-        dy, (i, f, g, o, c, s), reset = inputs
+    def step(carry: tuple[Array, Array], inputs: tuple[Array, ...]) -> tuple[tuple[Array, Array], Array]:
+        dy, factors, of_h, f, reset = inputs
         dh, dc = carry
         dh = dh + dy
-        dc = dc + dh * o * (1 - s * s)
-        da = jnp.concatenate(
-            [dc * g * i * (1 - i), dc * c * f * (1 - f), dc * i * (1 - g * g), dh * s * o * (1 - o)], axis=-1
-        )
+        dc = dc + dh * of_h
+        da = jnp.concatenate([dc, dc, dc, dh], axis=-1) * factors
         carry = (da @ transposed, dc * f)
         return clear(carry, reset, jax.tree.map(jnp.zeros_like, carry)), da
 
-    inputs = (dy, gates, reset)
+    inputs = (dy, factors, of_h, f, reset)
     (dh0, dc0), da = jax.lax.scan(step, (jnp.zeros_like(h0), dc), inputs, reverse=True, unroll=unroll)
-    return da, _kernel_gradient(_states_before(h0, hs, reset), da), dh0, dc0, None
+    return da, _kernel_gradient(before, da), dh0, dc0, None
 
 
 _lstm = jax.custom_vjp(_lstm_states, nondiff_argnums=(5,))
@@ -220,12 +264,12 @@ def _forget_bias_one(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float3
 class GRU(Core):
     """`num_layers` GRUs, each of `features` units; the equations are in `gru`.
 
-    `layer_norm` normalises each layer's outputs (never its memory). `unroll` is that of `lax.scan`: 1 is
-    best on a CPU. The carry is one array, `[B, num_layers, features]` in float32.
+    `layer_norm` normalises each layer's outputs (never its memory). `unroll` is that of `lax.scan`: by
+    default 1 on a CPU and 8 elsewhere. The carry is one array, `[B, num_layers, features]` in float32.
     """
 
     num_layers: int = 1
-    unroll: int = 1
+    unroll: int | None = None
     layer_norm: bool = False
 
     def initial_carry(self, batch: int, size: tuple[int, int] | None = None) -> Carry:
@@ -262,7 +306,7 @@ class LSTM(Core):
     """
 
     num_layers: int = 1
-    unroll: int = 1
+    unroll: int | None = None
     layer_norm: bool = False
 
     def initial_carry(self, batch: int, size: tuple[int, int] | None = None) -> Carry:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from resetta.cores import make_core
+from resetta.cores import make_core, rnn
 from resetta.cores.rnn import gru, lstm
 
 T, B, D = 9, 3, 4
@@ -59,11 +59,15 @@ def _value_and_gradients(function, arguments):
 @pytest.mark.parametrize(
     ("cell", "fast", "plain"), [("gru", gru, _plain_gru), ("lstm", lstm, _plain_lstm)], ids=["gru", "lstm"]
 )
-def test_values_and_gradients_are_those_of_the_equations(cell, fast, plain):
+def test_values_and_gradients_are_those_of_the_equations(cell, fast, plain, monkeypatch):
     with jax.enable_x64(True):
         expected = _value_and_gradients(plain, _arguments(cell, jnp.float64))
-        exact = _value_and_gradients(fast, _arguments(cell, jnp.float64))
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), exact, expected)
+        for keep in (True, False):  # as on a CPU, and as on a GPU
+            monkeypatch.setattr(rnn, "_saves_gates", lambda keep=keep: keep)
+            exact = _value_and_gradients(fast, _arguments(cell, jnp.float64))
+            jax.tree.map(
+                lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), exact, expected
+            )
     single = _value_and_gradients(fast, _arguments(cell, jnp.float32))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5), single, expected)
 
