@@ -15,6 +15,7 @@ from ..build import settings
 from ..config import DEVICES, build_dataclass, check_choice
 from ..errors import InputError, input_errors
 from ..logs import phase
+from ..run_dir import write_json
 from .ceilings import measure_ceilings
 from .figures import bars
 from .results import Table, describe, save, short, spread, spread_text
@@ -86,27 +87,29 @@ def run(configs: Sequence[Mapping[str, Any]]) -> None:
         if not on_cpu:
             with phase("measuring what the machine can do"):
                 ceiling = measure_ceilings().bytes_per_second
-        rows = []
+        rows: list[dict[str, Any]] = []
+        result: dict[str, Any] = {}
         for shape in own.shapes or (_SMALL if on_cpu else _LARGE):
             for precision in own.precisions:
                 rows += _measure(own, tuple(shape), precision, ceiling)
-    result = describe(
-        "scan",
-        dataclasses.asdict(own),
-        command=configs[0]["command"],
-        seeds=[own.seed],
-        configs={row["label"]: {"engine": row["label"]} for row in rows},
-        rows=rows,
-    )
-    result |= {"copy_bytes_per_second": ceiling, "clock": "wall" if ceiling else "cpu"}
+                result = describe(
+                    "scan",
+                    dataclasses.asdict(own),
+                    command=configs[0]["command"],
+                    seeds=[own.seed],
+                    configs={row["label"]: {"engine": row["label"]} for row in rows},
+                    rows=rows,
+                )
+                result |= {"copy_bytes_per_second": ceiling, "clock": "wall" if ceiling else "cpu"}
+                write_json(Path(own.out) / "scan.json", result)  # what is measured stays measured
     save(result, Path(own.out), table(result), figure(result))
 
 
-def _engines(own: ScanSettings, lanes: int) -> list[str]:
-    if own.engines:
-        return own.engines
+def _engines(own: ScanSettings, lanes: int, precision: str) -> list[str]:
+    """Those asked for; by default the one that cores use here, in float32 with two to compare it with."""
     fastest = scan.resolve_engine(None, lanes)
-    return list(dict.fromkeys([fastest, "associative", "paper"]))
+    yardsticks = ["associative", "paper"] if precision == "float32" else []
+    return own.engines or list(dict.fromkeys([fastest, *yardsticks]))
 
 
 def _measure(
@@ -116,7 +119,7 @@ def _measure(
     steps, facts = {}, {}
     where = f"T={shape[0]} B={shape[1]} P={shape[2]} {precision}"
     arguments = _problem(own, shape, jnp.dtype(precision))
-    for engine in _engines(own, shape[2]):
+    for engine in _engines(own, shape[2], precision):
         for part, function in {"forward": _forward, "both": _both}.items():
             with phase(f"compiling {engine}, {part}, {where}"):
                 start = time.perf_counter()
