@@ -332,7 +332,8 @@ class Agent:
             params, opt_state = train
             carry = jax.tree.map(lambda leaf: over_rows(leaf[rows], axis=0), first_carry)
             part, adv = jax.tree.map(
-                lambda leaf: over_time(over_rows(leaf[:, rows], axis=1), axis=0), (rollout, advantage)
+                lambda leaf: over_time(over_rows(_take_rows(leaf, rows), axis=1), axis=0),
+                (rollout, advantage),
             )
             (total, terms), gradient = loss(params, carry, part, adv)
             norm = optax.tree.norm(gradient)
@@ -387,6 +388,17 @@ class Agent:
 def _one_step(inputs: Input) -> Input:
     """Inputs `[B, ...]` as a sequence of one, `[1, B, ...]`."""
     return jax.tree.map(lambda leaf: leaf[None], inputs)
+
+
+def _take_rows(x: Float[Array, "T B *D"], rows: Int[Array, " b"]) -> Float[Array, "T b *D"]:
+    """`x[:, rows]`, gathered along one flat axis of steps and rows.
+
+    Of a gather along the second axis XLA makes one along the first and a transposition, which it puts off by
+    laying out all that follows with the rows outermost: on a GPU every layer then transposes back and forth.
+    """
+    steps, batch = x.shape[:2]
+    at = jnp.arange(steps)[:, None] * batch + rows
+    return x.reshape(steps * batch, *x.shape[2:]).at[at].get(mode="promise_in_bounds")
 
 
 def _masked_mean(values: Array, mask: Array) -> Array:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from resetta.agents import Agent, PPOConfig
+from resetta.agents import Agent, PPOConfig, ppo
 from resetta.cores import core_names, make_core
 from resetta.envs import make_meta_env
 
@@ -202,3 +202,10 @@ def test_mistakes_get_a_sentence(options, message):
 def test_config_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         PPOConfig().lr = 1.0  # type: ignore[misc]
+
+
+def test_rows_are_taken_as_an_index_takes_them():
+    x = jnp.arange(2 * 5 * 3).reshape(2, 5, 3)
+    rows = jnp.asarray([4, 0, 2])
+    np.testing.assert_array_equal(ppo._take_rows(x, rows), x[:, rows])
+    np.testing.assert_array_equal(ppo._take_rows(x[..., 0] > 6, rows), (x[..., 0] > 6)[:, rows])
