@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from .compilation_cache import VARIABLE, use_compilation_cache
 from .errors import InputError, Interrupted, TrainingFailed, input_errors
 from .listing import choices, command_help, did_you_mean, list_text, read_config
 
@@ -141,6 +142,7 @@ def work(name: str, config: Any) -> None:
                 join_processes()  # some libraries ask for devices as they are loaded: then it is too late
         with phase("loading libraries"):
             module = importlib.import_module(f".{command.module}{part and '.'}{part}", __package__)
+            use_compilation_cache()
         if name == "report":
             print(module.write_report(config["run_dir"]))
         else:
@@ -239,6 +241,7 @@ def _overview() -> str:
     return (
         "Resetta: memory that resets.\n\nusage: resetta <command> [key=value ...]\n\n"
         f"{lines}\n\n`resetta <command> --help` explains every key of a command.\n"
+        f"Compiled programs are kept in your cache folder; {VARIABLE}=off, or a folder, changes that.\n"
         "Example: resetta train env=meta_cartpole_catch core=gru seeds=2 run_dir=runs/first"
     )
 

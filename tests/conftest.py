@@ -6,6 +6,8 @@ import os
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Tests leave nothing in the user's folders, and compile what they test.
+os.environ.setdefault("RESETTA_COMPILATION_CACHE", "off")
 # The suite compiles hundreds of small programs and runs each for milliseconds: unoptimised code halves
 # its time.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")

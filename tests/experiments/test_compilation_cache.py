@@ -1,0 +1,72 @@
+"""Compiled programs are kept: where, how many, and that nothing in the folder can do harm."""
+
+import os
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+from resetta.experiments.compilation_cache import VARIABLE, cache_folder, prune, use_compilation_cache
+
+
+@pytest.fixture
+def variable(monkeypatch):
+    """Sets the variable, and leaves JAX as it was."""
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = {name: getattr(jax.config, name) for name in names}
+    yield lambda value: monkeypatch.setenv(VARIABLE, str(value))
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+def test_the_folder_is_the_users_own_unless_told_otherwise(monkeypatch, variable, tmp_path):
+    variable("")
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "resetta" / "compiled"
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "elsewhere")
+    assert cache_folder() is None, "JAX has its own"
+    variable(tmp_path / "mine")
+    assert cache_folder() == tmp_path / "mine"
+    variable("OFF")
+    assert cache_folder() is None
+
+
+def test_a_program_is_found_again_and_a_spoilt_entry_is_compiled_again(variable, tmp_path):
+    variable(tmp_path / "kept")
+    use_compilation_cache()
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    compilation_cache.reset_cache()
+
+    def compiled():
+        jax.clear_caches()
+        return float(jax.jit(lambda x: jnp.sin(x) + 2)(0.0))
+
+    assert compiled() == 2
+    kept = [path for path in (tmp_path / "kept").iterdir() if path.name.endswith("-cache")]
+    assert kept
+    for path in kept:
+        path.write_bytes(b"not a program")
+    with pytest.warns(UserWarning, match="Error reading persistent compilation cache"):
+        assert compiled() == 2
+
+
+def test_a_folder_that_cannot_be_made_is_said_and_no_more(variable, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    variable(tmp_path / "file" / "below")
+    use_compilation_cache()
+    assert "compiled programs are not kept" in capsys.readouterr().err
+
+
+def test_the_programs_written_longest_ago_go_first(tmp_path):
+    for age, name in enumerate(["new", "middle", "old"]):
+        path = tmp_path / name
+        path.write_bytes(bytes(10))
+        os.utime(path, (1000 - age, 1000 - age))
+    prune(tmp_path, 20)
+    assert {path.name for path in tmp_path.iterdir()} == {"new", "middle"}
+    prune(tmp_path, 20)
+    assert len([*tmp_path.iterdir()]) == 2
