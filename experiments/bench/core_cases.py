@@ -73,16 +73,28 @@ def read_core_cases(configs: Sequence[Mapping[str, Any]], settings: type[S]) -> 
     return found[0], cases
 
 
-def of_width(case: CoreCase, parameters: int) -> int:
-    """The multiple of 32 at which the core has as nearly as possible so many parameters."""
-    best, width = _UNIT, _UNIT
+def of_width(
+    case: CoreCase, amount: int, measure: Callable[[Core], int] | None = None, unit: int = _UNIT
+) -> int:
+    """The multiple of `unit` at which the core has as nearly as possible `amount` of what is measured.
+
+    Without a `measure`, parameters. Raises `ValueError` where it does not grow with the width.
+    """
+    of = measure or count_core
+
+    def size(width: int) -> int:
+        return of(case.make(features=width))
+
+    best, width = unit, unit
     while True:
-        count = count_core(case.make(features=width))
-        if abs(count - parameters) < abs(count_core(case.make(features=best)) - parameters):
+        count = size(width)
+        if abs(count - amount) < abs(size(best) - amount):
             best = width
-        if count > parameters:
+        if count > amount:
             return best
-        width += _UNIT
+        if width > unit and count <= size(width - unit):
+            raise ValueError(f"{case.name} does not grow with its width; leave it out, or compare otherwise")
+        width += unit
 
 
 def count_core(core: Core) -> int:

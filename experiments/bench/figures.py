@@ -99,3 +99,30 @@ def bars(
 
 def _whole(value: float, _: Any) -> str:
     return f"{value:g}"
+
+
+HeatMap = tuple[str, Sequence[str], Sequence[str], np.ndarray]
+"""A title, the names of rows and of columns, and values `[rows, columns]`, NaN where there is none."""
+
+
+@styled
+def heat_maps(maps: Sequence[HeatMap], low: float = 0.0, high: float = 1.0) -> "Figure":
+    """Maps one below the other, every value written in its cell; colours run from `low` to `high`."""
+    maps = [each for each in maps if each[3].size]
+    heights = [0.9 + 0.3 * len(rows) for _, rows, _, _ in maps]
+    figure, _ = new_figure("", (3.2 + 0.75 * max(len(columns) for _, _, columns, _ in maps), sum(heights)))
+    figure.clear()
+    for axes, (title, rows, columns, values) in zip(
+        figure.subplots(len(maps), 1, squeeze=False, height_ratios=heights)[:, 0], maps, strict=True
+    ):
+        axes.set_title(title)
+        axes.imshow(values, cmap="viridis", vmin=low, vmax=high, aspect="auto")
+        axes.set_xticks(range(len(columns)), columns)
+        axes.set_yticks(range(len(rows)), rows)
+        axes.grid(visible=False)
+        for (row, column), value in np.ndenumerate(values):
+            if np.isfinite(value):
+                dark = value < low + 0.6 * (high - low)
+                text = {"ha": "center", "va": "center", "fontsize": 8, "color": "white" if dark else INK}
+                axes.text(column, row, f"{value:.2f}", **text)
+    return figure

@@ -1,0 +1,134 @@
+"""resetta bench probes: what cores remember, probe by probe, against what is known of each."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..build import settings
+from ..probes.answers import answer
+from ..probes.questions import read_questions
+from ..probes.summary import (
+    FEWEST_CORES,
+    FLOOR,
+    KEEPS,
+    correlations,
+    effective_lengths,
+    interval,
+    is_learnt,
+    normalized,
+    not_learnt,
+    probes_of,
+    ranking,
+)
+from .figures import heat_maps
+from .results import Table, describe, save, short
+
+if TYPE_CHECKING:
+    from ..plots import Figure
+
+
+def run(configs: Sequence[Mapping[str, Any]]) -> None:
+    """Train what is not kept already and write `<out>/probes.json`."""
+    own, questions = read_questions(configs)
+    with settings(own):
+        rows = answer(own, questions)
+        for row in rows:
+            middle = interval(row)
+            row["normalized"] = {
+                **dataclasses.asdict(middle),
+                "values": normalized(row, row["scores"]).tolist(),
+            }
+            row["learnt"] = is_learnt(row)
+        result = describe(
+            "probes",
+            {**dataclasses.asdict(own), "core": None},
+            command=configs[0]["command"],
+            seeds=sorted({seed for question in questions for seed in question.seeds}),
+            configs={q.case.label: {"name": q.case.name, **q.case.options} for q in questions},
+            rows=rows,
+        )
+    result |= {
+        "not_learnt": not_learnt(rows),
+        "ranking": ranking(rows),
+        "effective_lengths": effective_lengths(rows),
+        "correlations": correlations(rows),
+    }
+    save(result, own.folder, table(result), figure(result))
+
+
+def table(result: Mapping[str, Any]) -> Table:
+    """The table of a result: a row per question, a column per core."""
+    labels, asked = _labels(result), probes_of(result["rows"])
+    header = ["probe", *labels, "random", "blind", "reference"]
+    rows = []
+    for name, of in asked.items():
+        cells = {row["label"]: _cell(row) for row in of}
+        figures = [f"{of[0][which]['value']:.3g}" for which in ("random", "blind", "reference")]
+        rows.append([name, *(cells.get(label, "") for label in labels), *figures])
+    return Table("Probes: what each core remembers", header, rows, _notes(result))
+
+
+def _labels(result: Mapping[str, Any]) -> list[str]:
+    return list(dict.fromkeys(row["label"] for row in result["rows"]))
+
+
+def _cell(row: Mapping[str, Any]) -> str:
+    middle = row["normalized"]
+    return f"{middle['value']:.2f} ({middle['low']:.2f}–{middle['high']:.2f})"
+
+
+def _notes(result: Mapping[str, Any]) -> list[str]:
+    own, rows = result["settings"], result["rows"]
+    notes = [
+        "normalised score, 0: the best answer without memory (blind), 1: the reference; mean and 95 % "
+        f"bootstrap interval over seeds and {own['episodes']} fresh episodes each; the last three columns "
+        "are raw scores",
+        f"mode {own['mode']}; up to {short(own['tokens'])} tokens per seed, fewer where a seed was done; "
+        "@ is the length of an episode",
+        "cores: " + "; ".join(_core_text(result, label) for label in _labels(result)),
+    ]
+    if result["not_learnt"]:
+        text = ", ".join(result["not_learnt"])
+        notes.append(f"not learnt at this budget by any core, and left out of the ranking: {text}")
+    if result["ranking"]:
+        ranked = [f"{r['label']} {r['mean']:.2f} ({r['low']:.2f}–{r['high']:.2f})" for r in result["ranking"]]
+        notes.append(f"ranking by the mean over probes that some core learnt: {', '.join(ranked)}")
+    for each in result["effective_lengths"]:
+        text = each["effective"] or f"undefined, below {FLOOR} at {each['lengths'][0]}"
+        notes.append(
+            f"effective length of {each['label']} on {each['probe']} (≥ {KEEPS} of its first value): {text}"
+        )
+    if result["correlations"] is None:
+        notes.append(f"rank correlations between probes need {FEWEST_CORES} cores or sizes; not given")
+    devices = sorted({device for row in rows for device in row["devices"]})
+    return [*notes, f"trained on {', '.join(devices)}"]
+
+
+def _core_text(result: Mapping[str, Any], label: str) -> str:
+    row = next(row for row in result["rows"] if row["label"] == label)
+    return f"{label} {short(row['parameters'])} parameters, {short(row['state_bytes'])} B of state a row"
+
+
+def figure(result: Mapping[str, Any]) -> "Figure":
+    """A map of cores and probes; below it, for what is hidden at depths, a map of length and depth a core."""
+    asked, labels = probes_of(result["rows"]), _labels(result)
+    values = np.full((len(asked), len(labels)), np.nan)
+    for k, of in enumerate(asked.values()):
+        for row in of:
+            values[k, labels.index(row["label"])] = row["normalized"]["value"]
+    maps = [("Normalised score", [*asked], labels, values)]
+    for label in labels:
+        for probe in dict.fromkeys(row["probe"] for row in result["rows"] if row["depth_scores"]):
+            maps.append(_depth_map(result["rows"], label, probe))
+    return heat_maps(maps)
+
+
+def _depth_map(rows: Sequence[Mapping[str, Any]], label: str, probe: str) -> Any:
+    """Depth down, length to the right."""
+    of = [row for row in rows if (row["label"], row["probe"]) == (label, probe)]
+    columns = [np.mean(normalized(row, row["depth_scores"]), 0) for row in of]
+    depths = [f"depth {depth:g}" for depth in (of[0]["depths"] if of else [])]
+    lengths = [str(row["length"]) for row in of]
+    return f"{label}: {probe}", depths, lengths, np.stack(columns, -1) if columns else np.zeros((0, 0))

@@ -1,0 +1,1 @@
+"""Training memory cores on probes with supervision, and what their scores say."""

@@ -1,0 +1,112 @@
+"""From questions to rows: what is not kept from an earlier run is trained, and kept as it ends."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...envs.probes import Probe
+from ..bench.core_cases import count_core
+from ..bench.kept_rows import KeptRows
+from ..evaluate import device_name
+from .learn import Learnt, examine, learn
+from .progress import Bar
+from .questions import ProbesSettings, Question, content, state_bytes, token_flops
+
+_BLOCKS = 16  # episodes' scores are kept as the means of so many blocks
+
+
+def answer(own: ProbesSettings, questions: Sequence[Question]) -> list[dict[str, Any]]:
+    """A row per question and tested length, in the order asked."""
+    kept, rows = KeptRows(own.folder / "probes_rows", {}), []
+    with Bar(len(questions)) as bar:
+        for question in questions:
+            wanted = {seed: content(question, own, seed) for seed in question.seeds}
+            found = {seed: kept.get(_digest(asked), asked) for seed, asked in wanted.items()}
+            missing = [seed for seed, result in found.items() if result is None]
+            name = f"{question.case.label} on {question.probe_name}, {question.probe.length} steps"
+            bar.begin(f"{name}: seeds {missing}" if missing else f"{name}: known already")
+            if missing:
+                for seed, result in zip(missing, _results(own, question, missing, bar), strict=True):
+                    kept.keep(_digest(wanted[seed]), wanted[seed], result)
+                    found[seed] = json.loads(json.dumps(result))
+            bar.end()
+            results: list[Any] = [found[seed] for seed in question.seeds]
+            rows += [_row(question, test, results, own) for test in range(len(question.tests))]
+    return rows
+
+
+def _digest(asked: Any) -> str:
+    return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()[:24]
+
+
+def _results(own: ProbesSettings, question: Question, seeds: list[int], bar: Bar) -> Iterator[dict[str, Any]]:
+    """What is kept of each seed."""
+    core, probe = question.core, question.probe
+    learnt = learn(core, probe, own.budget, seeds, lambda share, loss, score: bar.tell(share, loss, score))
+
+    def scores(test: Probe) -> np.ndarray:
+        every = examine(core, test, learnt.params, seeds, own.episodes, own.batch_tokens)
+        return np.stack([block.mean(-1) for block in np.array_split(every, _BLOCKS, -1) if block.size], -1)
+
+    tests = [scores(test) for test in question.tests]
+    depths = [[scores(deep) for deep in _depths(test, own.depths)] for test in question.tests]
+    for k in range(len(seeds)):
+        yield {
+            "blocks": [test[k].tolist() for test in tests],
+            "depths": [[float(deep[k].mean()) for deep in each] for each in depths],
+            **_training(own, probe, learnt, k),
+        }
+
+
+def _depths(probe: Probe, depths: Sequence[float]) -> list[Probe]:
+    """The probe with what it hides at each depth, where it hides something."""
+    if "depth" not in {field.name for field in dataclasses.fields(probe)}:
+        return []
+    return [dataclasses.replace(probe, **{"depth": float(depth)}) for depth in depths]
+
+
+def _training(own: ProbesSettings, probe: Probe, learnt: Learnt, k: int) -> dict[str, Any]:
+    budget, taken = own.budget, int(learnt.dispatches[k])
+    step_tokens = budget.batch(probe.length) * probe.length
+    return {
+        "trained_tokens": taken * budget.dispatch * step_tokens,
+        "stopped_early": taken < budget.dispatches(probe.length),
+        "loss": learnt.loss[:taken, k].tolist(),
+        "seconds": learnt.seconds / learnt.loss.shape[1],
+        "device": device_name(),
+    }
+
+
+def _row(question: Question, test: int, results: Sequence[Any], own: ProbesSettings) -> dict[str, Any]:
+    """The one schema of all probes: what was asked, the figures that are known, and a value per seed."""
+    probe, core = question.tests[test], question.core
+    figures = {which: getattr(probe, which)() for which in ("random", "blind", "reference")}
+    deep = _depths(probe, own.depths)
+    return {
+        "label": question.case.label,
+        "core": question.case.name,
+        "features": core.features,
+        "parameters": count_core(core),
+        "state_bytes": state_bytes(core),
+        "token_flops": token_flops(core),
+        "probe": question.probe_name,
+        "options": dataclasses.asdict(probe),
+        "mode": own.mode,
+        "trained_length": question.probe.length,
+        "length": probe.length,
+        "scope": probe.scope,
+        **{which: figure._asdict() for which, figure in figures.items()},
+        "seeds": list(question.seeds),
+        "scores": [float(np.mean(result["blocks"][test])) for result in results],
+        "blocks": [result["blocks"][test] for result in results],
+        "depths": own.depths if deep else [],
+        "depth_scores": [result["depths"][test] for result in results] if deep else [],
+        "trained_tokens": [result["trained_tokens"] for result in results],
+        "stopped_early": [result["stopped_early"] for result in results],
+        "seconds": [result["seconds"] for result in results],
+        "devices": sorted({result["device"] for result in results}),
+    }

@@ -1,0 +1,139 @@
+"""What rows of scores say: intervals, what was learnt, effective lengths, a ranking, correlations."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from ..stats import Interval, mean, stratified_bootstrap
+
+KEEPS = 0.85  # of the value at the first length, for a length to count as reached
+FLOOR = 0.5  # the normalised score below which no effective length is defined
+FEWEST_CORES = 8  # points below which no rank correlation is given
+_REPS = 1000
+
+Row = Mapping[str, Any]
+
+
+def normalized(row: Row, scores: Any) -> np.ndarray:
+    """0 at the blind figure, 1 at the reference's."""
+    blind, reference = row["blind"]["value"], row["reference"]["value"]
+    return (np.asarray(scores, float) - blind) / (reference - blind)
+
+
+def interval(row: Row) -> Interval:
+    """The mean normalised score; seeds, and each seed's episodes, are resampled."""
+    return stratified_bootstrap(normalized(row, row["blocks"]), mean, _REPS, shared_runs=True)
+
+
+def is_learnt(row: Row) -> bool:
+    """Whether the interval's lower end lies above blind, whose own error counts too."""
+    error = row["blind"]["std_error"] / (row["reference"]["value"] - row["blind"]["value"])
+    return interval(row).low > 1.96 * error
+
+
+def probes_of(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Rows by what is asked: the probe, the options that vary, the lengths trained and tested at."""
+    rows = list(rows)
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(_name(row, rows), []).append(row)
+    return found
+
+
+def _name(row: Row, rows: Sequence[Row]) -> str:
+    """The probe, its length, and the options in which it differs from others of its name."""
+    others = [other["options"] for other in rows if other["probe"] == row["probe"]]
+    varying = [
+        f"{key}={value}"
+        for key, value in row["options"].items()
+        if key != "length" and any(other.get(key) != value for other in others)
+    ]
+    trained = f"{row['trained_length']}→" if row["mode"] == "extrapolate" else ""
+    return " ".join([row["probe"], *varying, f"@{trained}{row['length']}"])
+
+
+def not_learnt(rows: Iterable[Row]) -> list[str]:
+    """The questions that no core answers better than blind at this budget."""
+    return [name for name, asked in probes_of(rows).items() if not any(map(is_learnt, asked))]
+
+
+def effective_lengths(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """Per core and probe with several lengths: the longest up to which `KEEPS` of the first value stays.
+
+    None where the first value is below `FLOOR`; of an extrapolation, the first length is the trained one.
+    """
+    series: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        options = {key: value for key, value in row["options"].items() if key != "length"}
+        start = str(row["trained_length"]) if row["mode"] == "extrapolate" else ""
+        series.setdefault((row["label"], row["probe"], str(options), start), []).append(row)
+    found = []
+    for same in series.values():
+        if len(same) > 1:
+            ordered = sorted(same, key=lambda row: row["length"])
+            values = [float(normalized(row, row["scores"]).mean()) for row in ordered]
+            effective = effective_length([row["length"] for row in ordered], values)
+            first = {key: ordered[0][key] for key in ("label", "probe", "mode", "trained_length")}
+            found.append({**first, "lengths": [row["length"] for row in ordered], "effective": effective})
+    return found
+
+
+def effective_length(lengths: Sequence[int], values: Sequence[float]) -> int | None:
+    """The longest length such that no value up to it is below `KEEPS` times the first; see `FLOOR`."""
+    if values[0] < FLOOR:
+        return None
+    reached = lengths[0]
+    for length, value in zip(lengths, values, strict=True):
+        if value < KEEPS * values[0]:
+            break
+        reached = length
+    return reached
+
+
+def ranking(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """Cores by their mean over the questions that some core has learnt and that all were asked.
+
+    The interval is that of a bootstrap stratified by question: each draws its own seeds. Cores with fewer
+    seeds than others are ranked by those that they have.
+    """
+    rows = list(rows)
+    left_out, labels = set(not_learnt(rows)), list(dict.fromkeys(row["label"] for row in rows))
+    asked = {
+        name: {row["label"]: row for row in of}
+        for name, of in probes_of(rows).items()
+        if name not in left_out and {row["label"] for row in of} == {*labels}
+    }
+    found = []
+    for label in labels:
+        scores = [normalized(of[label], of[label]["scores"]) for of in asked.values()]
+        if not scores:
+            break
+        fewest = min(map(len, scores))
+        values = np.stack([each[:fewest] for each in scores], -1)
+        middle = stratified_bootstrap(values, mean, _REPS, resample_tasks=False)
+        found.append({"label": label, "mean": middle.value, "low": middle.low, "high": middle.high})
+    return sorted(found, key=lambda each: -each["mean"])
+
+
+def correlations(rows: Iterable[Row]) -> dict[str, Any] | None:
+    """Spearman's rank correlations between questions, over cores; None below `FEWEST_CORES` cores."""
+    rows = list(rows)
+    labels = list(dict.fromkeys(row["label"] for row in rows))
+    asked = {name: of for name, of in probes_of(rows).items() if len(of) == len(labels)}
+    if len(labels) < FEWEST_CORES or len(asked) < 2:
+        return None
+    scores = [[float(normalized(row, row["scores"]).mean()) for row in of] for of in asked.values()]
+    return {"questions": list(asked), "spearman": spearman(np.array(scores)).tolist()}
+
+
+def spearman(values: Float[np.ndarray, "Q C"]) -> Float[np.ndarray, "Q Q"]:
+    """Rank correlations between rows; ties share their mean rank, and a constant row correlates with none."""
+    below = (values[:, None, :] < values[:, :, None]).sum(-1)
+    equal = (values[:, None, :] == values[:, :, None]).sum(-1)
+    ranks = below + (equal - 1) / 2
+    centred = ranks - ranks.mean(-1, keepdims=True)
+    norms = np.sqrt((centred**2).sum(-1))
+    scale = norms[:, None] * norms
+    return np.divide(centred @ centred.T, scale, out=np.zeros_like(scale), where=scale > 0)

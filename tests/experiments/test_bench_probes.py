@@ -1,0 +1,206 @@
+"""The harness of probes at tiny sizes: its schema, what it keeps, whom it refuses, and its arithmetic."""
+
+import importlib
+import json
+
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+
+from resetta.cores import Core, make_core
+from resetta.envs.probes import make_probe
+from resetta.experiments.bench.expand import expand
+from resetta.experiments.cli import main
+from resetta.experiments.probes import answers
+from resetta.experiments.probes.learn import Budget, examine, learn
+from resetta.experiments.probes.questions import MEASURES, read_questions
+from resetta.experiments.probes.source import code_of
+from resetta.experiments.probes.summary import (
+    effective_length,
+    effective_lengths,
+    not_learnt,
+    ranking,
+    spearman,
+)
+
+TINY = ["core.features=8", "core.num_layers=1", "tokens=20000", "batch_tokens=256", "dispatch=20"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_compiler():
+    """Half the compile time; nothing here is about speed or exact numbers."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+def test_a_grid_is_kept_and_extended(tmp_path, monkeypatch, capsys):
+    words = [*TINY, "probe=tmaze", "length=4", "mode=extrapolate", "factors=[2]", "episodes=64"]
+    words += [f"out={tmp_path}"]
+
+    def run(*more):
+        assert main(["bench", "probes", *words, *more]) == 0
+        return json.loads((tmp_path / "probes.json").read_text())
+
+    first = run("core=gru,none", "seeds=2")
+    assert [(row["label"], row["trained_length"], row["length"]) for row in first["rows"]] == [
+        ("gru", 4, 4),
+        ("gru", 4, 8),
+        ("none", 4, 4),
+        ("none", 4, 8),
+    ]
+    gru, none = first["rows"][0], first["rows"][2]
+    assert gru["learnt"]
+    assert gru["normalized"]["value"] > 0.9
+    assert all(gru["stopped_early"])
+    assert not none["learnt"]
+    assert max(none["trained_tokens"]) >= 20000 > max(gru["trained_tokens"])
+    assert none["state_bytes"] == 0
+    assert gru["state_bytes"] == 8 * 4
+    assert gru["parameters"] == 3 * 8 * (8 + 8 + 1) + 8
+    for row in first["rows"]:
+        assert np.allclose(np.mean(row["blocks"], 1), row["scores"])
+        assert (row["random"]["value"], row["blind"]["value"], row["reference"]["value"]) == (0, 0, 1)
+    assert first["ranking"][0]["label"] == "gru"
+    assert first["correlations"] is None
+    text = (tmp_path / "probes.md").read_text()
+    assert "tmaze @4→8" in text
+    assert "(probes.png)" in text
+
+    trained = []
+
+    def counted(core, probe, budget, seeds, report):
+        trained.append(list(seeds))
+        return learn(core, probe, budget, seeds, report)
+
+    monkeypatch.setattr(answers, "learn", counted)
+    capsys.readouterr()
+    assert run("core=gru,none", "seeds=2")["rows"] == first["rows"]
+    assert trained == []
+    assert "known already" in capsys.readouterr().err
+    more = run("core=gru", "seed=0,2", "seeds=1")
+    assert trained == [[2]]
+    assert more["rows"][0]["seeds"] == [0, 2]
+    assert more["rows"][0]["blocks"][0] == gru["blocks"][0]
+
+
+def test_a_policy_that_imitates_acts():
+    probe, core = make_probe("bandit", length=4), make_core("none", features=8, num_layers=1)
+    budget = Budget(tokens=64, batch_tokens=32, lr=1e-3, dispatch=2, solved=0.0)
+    told = []
+    learnt = learn(core, probe, budget, [3], lambda *row: told.append(row))
+    assert learnt.dispatches.tolist() == [1]  # 2 steps of 8 episodes of 4 tokens
+    assert told[0][0] == 1
+    scores = examine(core, probe, learnt.params, [3], 400, 400)
+    assert scores.shape == (1, 400)
+    assert abs(scores.mean() - 0.5) < 5 * scores.std() / 20  # what it knows of arms is nothing yet
+
+
+class Forgetful(Core):
+    """Ignores resets."""
+
+    features: int = 8
+
+    def initial_carry(self, batch, size=None):
+        return jax.numpy.zeros((batch, self.features))
+
+    @nn.compact
+    def __call__(self, carry, x, reset):
+        y = nn.Dense(self.features, dtype=x.dtype)(x).cumsum(0) + carry.astype(x.dtype)
+        return y[-1].astype(jax.numpy.float32), y
+
+
+def test_mistakes_are_answered_in_a_sentence(capsys):
+    def refused(*words):
+        assert main(["bench", "probes", *words]) == 2
+        return capsys.readouterr().err
+
+    name = f"{Forgetful.__module__}:Forgetful"
+    said = refused(f"core={name}", "probe=tmaze")
+    assert f"core={name} breaks laws of a core: law 3" in said
+    assert "unknown probe 'needel'; did you mean needle" in refused("core=gru", "probe=needel")
+    assert "has no option 'paris'; valid names are pairs" in refused(
+        "core=gru", "probe=multi_query_recall", "options.paris=2"
+    )
+    assert "seeds takes one value, not 1 and others" in refused("core=gru", "seeds=1,2", "probe=tmaze")
+    assert "in_length, extrapolate" in refused("core=gru", "mode=both")
+
+
+def test_cores_are_made_equal_and_see_whole_episodes():
+    words = ["core=gru,attention,none", "probe=needle", "length=256", "equal=state", "amount=512"]
+    _, questions = read_questions(expand("bench/probes", words))
+    gru, attention, none = (question.core for question in questions)
+    assert MEASURES["state"](gru) == 512
+    assert attention.window == 256
+    assert attention.features == 8  # the narrowest has too large a memory already
+    assert none.features == 64  # has none to make equal
+    compute = [MEASURES["compute"](make_core("gru", features=width)) for width in (32, 64)]
+    assert 3 < compute[1] / compute[0] <= 4
+
+
+def test_code_is_what_runs(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    texts = {
+        "plainly": "class C:\n    def f(self):\n        return 1\n",
+        "wordily": "# One.\nclass C:\n    def f(self):\n        'Gives one.'\n        return 1  # one\n",
+        "otherwise": "class C:\n    def f(self):\n        return 2\n",
+    }
+    found = {}
+    for name, text in texts.items():
+        (tmp_path / f"{name}.py").write_text(text)
+        found[name] = code_of(importlib.import_module(name).C)
+    assert found["plainly"] == found["wordily"] != found["otherwise"]
+
+
+def row(label, values, probe="needle", length=16, **more):
+    """A row with blocks that say what its scores say."""
+    figures = {"random": 0.25, "blind": 0.25, "reference": 1.0}
+    return {
+        "label": label,
+        "probe": probe,
+        "options": {"length": length},
+        "mode": "in_length",
+        "trained_length": length,
+        "length": length,
+        "scores": values,
+        "blocks": [[value, value] for value in values],
+        **{which: {"value": value, "std_error": 0.0} for which, value in figures.items()},
+        **more,
+    }
+
+
+def test_what_no_core_learns_is_left_out_of_the_ranking():
+    rows = [
+        row("a", [1.0, 0.9]),
+        row("b", [0.25, 0.3]),
+        row("a", [0.25, 0.25], "majority"),
+        row("b", [0.26, 0.2], "majority"),
+    ]
+    assert not_learnt(rows) == ["majority @16"]
+    assert [each["label"] for each in ranking(rows)] == ["a", "b"]
+    assert ranking(rows)[0]["mean"] == pytest.approx((0.95 - 0.25) / 0.75)
+    assert ranking(rows[2:]) == []
+
+
+def test_effective_length():
+    assert effective_length([16, 32, 64], [1.0, 0.86, 0.84]) == 32
+    assert effective_length([16, 32, 64], [1.0, 0.8, 0.95]) == 16  # at every shorter length too
+    assert effective_length([16, 32], [0.49, 0.49]) is None
+    rows = [row("a", [1.0], length=length) for length in (32, 16)]
+    assert [(each["lengths"], each["effective"]) for each in effective_lengths(rows)] == [([16, 32], 32)]
+
+
+def test_rank_correlations():
+    values = np.array([[1.0, 2.0, 4.0, 8.0], [0.1, 0.2, 0.3, 0.4], [4, 3, 2, 1], [1, 1, 1, 1], [1, 1, 2, 3]])
+    found = spearman(values)
+    assert found[0, 1] == pytest.approx(1)
+    assert found[0, 2] == pytest.approx(-1)
+    assert (found[3] == 0).all()
+    assert found[0, 4] == pytest.approx(0.9486833)  # ranks 0, 1, 2, 3 and .5, .5, 2, 3
+
+
+def test_the_battery_can_be_made():
+    own, questions = read_questions(expand("bench/probes", ["core=none"]))
+    assert [question.probe_name for question in questions] == own.probes
+    assert all(question.seeds == (0, 1, 2) for question in questions)
