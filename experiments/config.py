@@ -50,9 +50,10 @@ class MeshConfig:
             if value is not None and value < 1:
                 raise ValueError(f"mesh.{name}={value} must be at least 1")
 
-    def check(self, rows: tuple[int, str], steps: tuple[int, str]) -> None:
+    def check(self, rows: tuple[int, str], steps: tuple[int, str] | None = None) -> None:
         """Raise `ValueError` unless the devices divide a batch's rows and its steps, each with its name."""
-        for parts, name, (number, what) in ((self.data, "data", rows), (self.sequence, "sequence", steps)):
+        for parts, name, shared in ((self.data, "data", rows), (self.sequence, "sequence", steps)):
+            number, what = shared or (0, "")
             if parts is not None and number % parts:
                 fits = [str(n) for n in range(1, min(number, 2 * parts) + 1) if number % n == 0]
                 raise ValueError(

@@ -2,12 +2,12 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh, NamedSharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 
 from ..agents import AgentState
@@ -15,6 +15,9 @@ from ..cores.sharded import DATA, make_mesh
 from .build import default_device
 from .config import MeshConfig
 from .errors import InputError
+
+if TYPE_CHECKING:
+    from ..video.learner import LearnerState
 
 
 def run_mesh(config: MeshConfig, distributed: bool, check: Callable[[MeshConfig], None]) -> Mesh:
@@ -54,6 +57,20 @@ def agent_shardings(mesh: Mesh, state: AgentState) -> AgentState:
         for name in ("env_state", "inputs", "carry", "discounted")
     }
     return jax.tree.map(lambda _: whole(mesh), state).replace(**rows)
+
+
+def learner_shardings(mesh: Mesh, state: "LearnerState") -> "LearnerState":
+    """Where a video learner's state lies: the rows of a stream's memory over `data`, all else everywhere."""
+    memory = jax.tree.map(lambda _: NamedSharding(mesh, P(DATA)), state.memory)
+    return jax.tree.map(lambda _: whole(mesh), state).replace(memory=memory)
+
+
+def abstract(tree: Any, places: Any = None) -> Any:
+    """The shapes and dtypes of `tree`, placed on the default device or where `places` says."""
+    if places is None:
+        alone = SingleDeviceSharding(default_device())
+        places = jax.tree.map(lambda _: alone, tree)
+    return jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), tree, places)
 
 
 def place(tree: Any, shardings: Any) -> Any:

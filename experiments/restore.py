@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-from jax.sharding import Mesh, SingleDeviceSharding
+from jax.sharding import Mesh
 
 from ..agents import Agent, AgentState
-from .build import build_agent, default_device, seed_keys, settings
+from .build import build_agent, seed_keys, settings
 from .checkpoint import Checkpoints
 from .config import TrainConfig, train_config
-from .devices import agent_shardings
+from .devices import abstract, agent_shardings
 from .errors import InputError, input_errors
 from .run_dir import RunDir
 
@@ -39,9 +39,4 @@ def restore_run(raw: Mapping[str, Any]) -> tuple[RunDir, TrainConfig, Agent, Age
 def abstract_state(agent: Agent, config: TrainConfig, mesh: Mesh | None = None) -> Any:
     """The shapes and dtypes of a run's state, on the default device or a mesh; nothing is computed."""
     shapes = jax.eval_shape(jax.vmap(agent.init), seed_keys(config))
-    if mesh is None:
-        alone = SingleDeviceSharding(default_device())
-        places = jax.tree.map(lambda _: alone, shapes)
-    else:
-        places = agent_shardings(mesh, shapes)
-    return jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), shapes, places)
+    return abstract(shapes, mesh and agent_shardings(mesh, shapes))

@@ -7,15 +7,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import SingleDeviceSharding
+from jax.sharding import Mesh
 
 from ..video.data import VideoData, make_data
 from ..video.learner import Learner
 from ..video.model import FrameModel
 from ..video.models import make_model
 from ..video.stream import Streams, Windows, read_windows
-from .build import default_device
 from .checkpoint import Checkpoints
+from .devices import abstract, learner_shardings
 from .errors import InputError
 from .run_dir import RunDir
 from .video_config import VideoConfig
@@ -104,16 +104,11 @@ def beginning(source: Source) -> dict[str, Any]:
     return {"cursor": source.first(), "since": np.zeros(len(SUMMED) + 1, np.float32)}
 
 
-def abstract_saved(learner: Learner, source: Source) -> dict[str, Any]:
-    """The shapes and dtypes of what a checkpoint holds."""
-    state = abstract(jax.eval_shape(learner.init))
+def abstract_saved(learner: Learner, source: Source, mesh: Mesh | None = None) -> dict[str, Any]:
+    """The shapes and dtypes of what a checkpoint holds, on the default device or a mesh."""
+    shapes = jax.eval_shape(learner.init)
+    state = abstract(shapes, mesh and learner_shardings(mesh, shapes))
     return {"state": state, **beginning(source)}
-
-
-def abstract(tree: Any) -> Any:
-    """The shapes and dtypes of `tree`, placed on the default device."""
-    sharding = SingleDeviceSharding(default_device())
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
 
 def frozen_directory(run: RunDir) -> Any:

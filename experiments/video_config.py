@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from .config import DEVICES, build_dataclass, check_choice
+from .config import DEVICES, MeshConfig, build_dataclass, check_choice
 
 DTYPES = ("float32", "bfloat16")
 
@@ -52,6 +52,7 @@ class VideoConfig:
     wandb: bool
     run_dir: str | None
     resume: str
+    mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
 
     def __post_init__(self) -> None:
         at_least_one = (
@@ -83,6 +84,12 @@ class VideoConfig:
             )
         if self.autoencoder.steps is not None and self.autoencoder.steps < 1:
             raise ValueError(f"autoencoder.steps={self.autoencoder.steps} must be at least 1, or null")
+        rows = f"batch={self.batch} in accumulate={self.accumulate} makes parts of"
+        self.mesh.check((self.batch // self.accumulate, rows))
+        if self.mesh.sequence > 1:
+            raise ValueError(
+                f"mesh.sequence={self.mesh.sequence} is for agents; use mesh.data, which shares out clips"
+            )
         check_choice("precision", self.precision, DTYPES)
         check_choice("device", self.device, DEVICES)
         check_choice("resume", self.resume, ("auto", "never"))

@@ -10,7 +10,10 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
+from ..cores.sharded import DATA
 from ..video.clip import to_float
 from ..video.data import VideoData
 from ..video.learner import Learner, LearnerState, trained
@@ -19,6 +22,7 @@ from ..video.prefetch import Prefetcher
 from ..video.stream import Windows, read_windows
 from .build import settings
 from .checkpoint import Checkpoints
+from .devices import learner_shardings, on_one_device, place, run_mesh, whole
 from .errors import InputError, Interrupted, TrainingFailed, catch_signals, input_errors
 from .logs import Logs, phase
 from .report import write_report
@@ -53,15 +57,16 @@ def run(raw: Mapping[str, Any]) -> None:
             learner = build_learner(config, model)
             source = Source.of(config, data)
             reused = _autoencoder_to_reuse(config, model)
+            mesh = run_mesh(config.mesh, False, lambda mesh: None)
         with RunDir.open(raw) as run_dir:
             for line in data.describe():
                 print(line)
-            frozen = _frozen(config, data, model, run_dir, reused)
+            frozen = _frozen(config, mesh, data, model, run_dir, reused)
             checkpoints = Checkpoints(run_dir.checkpoints, config.keep_checkpoints)
             logs = _logs(config, run_dir, config.total_steps, checkpoints.latest() or 0)
             with contextlib.closing(checkpoints), logs:
-                state = fit(learner, frozen, source, config, run_dir, checkpoints, logs)
-                variables = {"params": trained(state), "frozen": frozen}
+                state = fit(learner, frozen, source, config, mesh, run_dir, checkpoints, logs)
+                variables = {"params": on_one_device(trained(state)), "frozen": frozen}
                 _finish(model, data, variables, config, run_dir, logs)
 
 
@@ -70,32 +75,36 @@ def fit(
     frozen: Any,
     source: Source,
     config: VideoConfig,
+    mesh: Mesh,
     run_dir: RunDir,
     checkpoints: Checkpoints,
     logs: Logs,
 ) -> LearnerState:
-    """Train from the newest checkpoint, or from the start, to the learner's `total_steps`.
+    """Train from the newest checkpoint, or from the start, to the learner's `total_steps`; on `mesh`.
 
     Raises `Interrupted` after a signal, with a checkpoint written, and `TrainingFailed` when
     `max_bad_updates` steps in a row were not finite; the last good checkpoint stays.
     """
-    done, saved, seconds = _start(learner, source, run_dir, checkpoints, logs)
+    done, saved, seconds = _start(learner, source, mesh, run_dir, checkpoints, logs)
     state, cursor = saved["state"], saved["cursor"]
     since = _Since(saved["since"])
     total = learner.total_steps
     if done >= total:
         return state
     began = time.monotonic() - seconds
+    rows = NamedSharding(mesh, P(None, DATA))  # of clips [T, B, ...]
     with (
-        Prefetcher(source.next, cursor, depth=config.prefetch, put=jax.device_put) as clips,
+        Prefetcher(source.next, cursor, depth=config.prefetch, put=lambda clip: place(clip, rows)) as clips,
         catch_signals() as received,
     ):
         update: Any = None
         for number, (clip, cursor) in zip(range(done + 1, total + 1), clips, strict=False):
             if update is None:
-                with logs.phase("compiling a step"):
-                    lowered = jax.jit(learner.update, donate_argnums=0).lower(state, frozen, clip)
-                    update = lowered.compile()
+                with logs.phase("compiling a step"), jax.set_mesh(mesh):
+                    frozen = place(frozen, whole(mesh))
+                    places = learner_shardings(mesh, state), whole(mesh)
+                    step = jax.jit(learner.update, out_shardings=places, donate_argnums=0)
+                    update = step.lower(state, frozen, clip).compile()
             state, metrics = update(state, frozen, clip)
             since.add(metrics)
             bad_in_a_row = 0
@@ -154,17 +163,18 @@ class _Since:
 
 
 def _start(
-    learner: Learner, source: Source, run_dir: RunDir, checkpoints: Checkpoints, logs: Logs
+    learner: Learner, source: Source, mesh: Mesh, run_dir: RunDir, checkpoints: Checkpoints, logs: Logs
 ) -> tuple[int, dict[str, Any], float]:
     """The steps done, what a checkpoint holds, and the seconds of training behind it."""
     newest = checkpoints.latest()
     if newest is None:
         run_dir.truncate_metrics(0)
         with logs.phase("making the model"):
-            state = jax.block_until_ready(jax.jit(learner.init)())
+            state = jax.jit(learner.init)()
+            state = jax.block_until_ready(place(state, learner_shardings(mesh, state)))
         return 0, {"state": state, **beginning(source)}, 0.0
     with logs.phase(f"resuming from step {newest}"), input_errors():
-        saved = checkpoints.restore(abstract_saved(learner, source))
+        saved = checkpoints.restore(abstract_saved(learner, source, mesh))
     saved |= {name: jax.tree.map(np.asarray, saved[name]) for name in ("cursor", "since")}
     run_dir.truncate_metrics(newest)
     rows = run_dir.rows()
@@ -199,7 +209,9 @@ def _autoencoder_to_reuse(config: VideoConfig, model: FrameModel) -> Any:
     return restore_frozen(model, RunDir.read(config.autoencoder.path))
 
 
-def _frozen(config: VideoConfig, data: VideoData, model: FrameModel, run_dir: RunDir, reused: Any) -> Any:
+def _frozen(
+    config: VideoConfig, mesh: Mesh, data: VideoData, model: FrameModel, run_dir: RunDir, reused: Any
+) -> Any:
     """The frozen part of the model: trained first, in a directory of its own, where there is one."""
     autoencoder: Any = getattr(model, "autoencoder", None)
     if autoencoder is None:
@@ -209,12 +221,14 @@ def _frozen(config: VideoConfig, data: VideoData, model: FrameModel, run_dir: Ru
         if kept.latest() is not None:
             return restore_frozen(model, run_dir)
         if reused is None:
-            reused = _train_autoencoder(config, data, autoencoder, run_dir)
+            reused = _train_autoencoder(config, mesh, data, autoencoder, run_dir)
         kept.save(0, reused)
         return reused
 
 
-def _train_autoencoder(config: VideoConfig, data: VideoData, autoencoder: Any, run_dir: RunDir) -> Any:
+def _train_autoencoder(
+    config: VideoConfig, mesh: Mesh, data: VideoData, autoencoder: Any, run_dir: RunDir
+) -> Any:
     steps = config.autoencoder.steps or config.total_steps
     config = dataclasses.replace(
         config, total_steps=steps, lr=config.autoencoder.lr, chunk=None, tensorboard=False, wandb=False
@@ -226,11 +240,13 @@ def _train_autoencoder(config: VideoConfig, data: VideoData, autoencoder: Any, r
         logs = _logs(config, own, steps, checkpoints.latest() or 0)
         with logs:
             learner = build_learner(config, autoencoder)
-            state = fit(learner, (), Source.of(config, data), config, own, checkpoints, logs)
+            state = fit(learner, (), Source.of(config, data), config, mesh, own, checkpoints, logs)
             ids, starts = Windows(data, "train", _SAMPLE_CLIPS, 1, config.seed).at(0)
             frames = to_float(read_windows(data, "train", ids, starts, 1).frames[0])
             with logs.phase("measuring the latents' scale"):
-                return jax.block_until_ready(jax.jit(autoencoder.freeze)(trained(state), frames))
+                return jax.block_until_ready(
+                    jax.jit(autoencoder.freeze)(on_one_device(trained(state)), frames)
+                )
 
 
 def _finish(

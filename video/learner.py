@@ -10,6 +10,7 @@ import optax
 from flax import struct
 from jaxtyping import Array, Float, Int
 
+from ..cores.sharded import over_rows
 from .clip import Clip
 from .model import FrameModel, Memory, Variables
 
@@ -143,7 +144,7 @@ class Learner:
 
         def split(leaf: Array, axis: int) -> Array:
             parts = leaf.reshape(*leaf.shape[:axis], n, leaf.shape[axis] // n, *leaf.shape[axis + 1 :])
-            return jnp.moveaxis(parts, axis, 0)
+            return over_rows(jnp.moveaxis(parts, axis, 0), axis + 1)  # on a mesh, each part over all devices
 
         def part(total: Any, one: Any) -> tuple[Any, Memory]:
             memory, clip, key = one

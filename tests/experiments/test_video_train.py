@@ -116,6 +116,17 @@ def test_rows_that_sum_up_several_steps_survive_a_resume(tmp_path):
     assert rows(halved) == rows(whole)
 
 
+def test_two_devices_share_the_clips_of_a_step(straight, tmp_path):
+    shared = tmp_path / "shared"
+    words = [*SMALL, "eval_clips=0", "total_steps=4", "mesh.data=2", f"run_dir={shared}"]
+    flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count=2 {os.environ.get('XLA_FLAGS', '')}"}
+    done = subprocess.run([*COMMAND, "video-train", *words], env=os.environ | flags, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    for got, wanted in zip(rows(shared), rows(straight)[:4], strict=True):
+        assert got == pytest.approx(wanted, rel=1e-4)
+    assert all(np.isfinite(leaf).all() for leaf in variables(shared)), "one device reads what two wrote"
+
+
 def test_running_a_finished_run_again_changes_nothing(straight, capsys):
     before = (straight / "metrics.jsonl").read_bytes()
     assert main(["video-train", f"run_dir={straight}"]) == 0
@@ -148,6 +159,10 @@ def test_sampling_goes_far_beyond_the_clips(straight, tmp_path):
         (["data.size=15"], "data.size=15 is too small for digits; use 16 or more"),
         (["data.size=18"], "size=18 is not divisible by"),
         (["batch=3", "accumulate=2"], "batch=3 is not divisible by accumulate=2; use 2 or 4"),
+        (
+            ["batch=4", "mesh.data=3"],
+            "makes parts of 4, which mesh.data=3 does not divide; use mesh.data=2 or 4",
+        ),
         (["precision=float16"], "precision='float16' must be one of float32, bfloat16"),
         (["data=folder", "data.path=/nowhere/at/all"], "/nowhere/at/all"),
         (["data=folder"], "data.path is missing"),
