@@ -8,11 +8,12 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from .errors import InputError
 from .run_dir import RunDir, plain
@@ -31,33 +32,53 @@ def check_loggers(config: Mapping[str, Any]) -> None:
         )
 
 
+Show = Callable[[int, int], None]  # (done, of how many)
+
+
 @contextlib.contextmanager
-def phase(text: str, console: Console | None = None) -> Iterator[None]:
-    """Say that something slow is going on, with the seconds it has taken: imports, compiling, evaluating."""
+def phase(text: str, console: Console | None = None) -> Iterator[Show]:
+    """Say that something slow is going on, with the seconds it has taken: imports, compiling, evaluating.
+
+    Work whose length is known may call what this gives, as in `show(320, 1200)`, as often as it likes.
+    """
     console = console or Console(stderr=True)
     start = time.monotonic()
     if console.is_terminal:
-        columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
-        with Progress(*columns, console=console, transient=True) as progress:
-            progress.add_task(text, total=None)
-            yield
+        columns = SpinnerColumn(), TextColumn("{task.description}"), _KnownBar(bar_width=30)
+        with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
+            task = progress.add_task(text, total=None)
+            yield lambda done, total: progress.update(
+                task, description=f"{text}: {done}/{total}", completed=done, total=total
+            )
         return
     over = threading.Event()
+    far = ""
 
     def tick() -> None:
         while not over.wait(_QUIET):
-            _line(console, f"{text} ... {time.monotonic() - start:.0f} s")
+            _line(console, f"{text} ... {far}{time.monotonic() - start:.0f} s")
+
+    def show(done: int, total: int) -> None:
+        nonlocal far
+        far = f"{done}/{total}, "
 
     _line(console, f"{text} ...")
     ticking = threading.Thread(target=tick, daemon=True)
     ticking.start()
     try:
-        yield
+        yield show
     finally:
         over.set()
         ticking.join()
     if time.monotonic() - start >= 1:
         _line(console, f"{text}: {time.monotonic() - start:.0f} s")
+
+
+class _KnownBar(BarColumn):
+    """A bar once it is known how much there is to do."""
+
+    def render(self, task: Task) -> Any:
+        return super().render(task) if task.total else Text("")
 
 
 class Logs:
@@ -114,11 +135,11 @@ class Logs:
             self._wandb.log(scalars, step=steps)
 
     @contextlib.contextmanager
-    def phase(self, text: str) -> Iterator[None]:
+    def phase(self, text: str) -> Iterator[Show]:
         """As the function `phase`, with the progress bar out of the way."""
         self._stop_bar()  # two live displays cannot share a terminal
-        with phase(text, self._console):
-            yield
+        with phase(text, self._console) as show:
+            yield show
         now = time.monotonic()
         self._seen = deque([(now, self._seen[-1][1])], maxlen=_WINDOW)  # the pause says nothing about speed
 

@@ -4,8 +4,9 @@ Frames are uint8 arrays [T, H, W, 3]. Files are written beside their final name 
 whoever looks never finds half a film.
 """
 
+import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -23,17 +24,16 @@ _PAPER, _INK, _MUTED, _ACCENT = (250, 249, 246), (51, 65, 85), (100, 116, 139), 
 def write_mp4(path: str | os.PathLike[str], frames: Any, fps: float = 25, lossless: bool = False) -> Path:
     """Writes H.264 that plays everywhere (yuv420p, faststart), or with `lossless` exact RGB (x264 crf 0).
 
-    `frames` is [T, H, W, 3] uint8 or a list of such pictures. yuv420p needs even sides: an odd one gains a
-    copy of its last row or column; lossless films keep their size. Raises `ValueError` for no frames, wrong
-    shapes or types, or a folder that cannot be written to.
+    `frames` is [T, H, W, 3] uint8, a list of such pictures, or an iterator, of which one picture at a time
+    is in memory. yuv420p needs even sides: an odd one gains a copy of its last row or column; lossless films
+    keep their size. Raises `ValueError` for no frames, wrong shapes or types, or a folder that cannot be
+    written to.
     """
     import av
 
-    frames = _checked(frames, fps)
-    if not lossless:
-        frames = np.pad(
-            frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)), mode="edge"
-        )
+    pictures = _one_by_one(frames, fps)
+    first = next(pictures)
+    height, width = first.shape[:2] if lossless else (n + n % 2 for n in first.shape[:2])
     with (
         atomic(path) as temporary,
         av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as container,
@@ -44,10 +44,11 @@ def write_mp4(path: str | os.PathLike[str], frames: Any, fps: float = 25, lossle
         stream: Any = container.add_stream(
             "libx264rgb" if lossless else "libx264", rate=rate, options=options
         )
-        stream.height, stream.width = frames.shape[1:3]
+        stream.height, stream.width = height, width
         stream.pix_fmt = "rgb24" if lossless else "yuv420p"
-        for frame in frames:
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+        for frame in itertools.chain([first], pictures):
+            even = np.pad(frame, ((0, height - len(frame)), (0, width - frame.shape[1]), (0, 0)), mode="edge")
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
             container.mux(stream.encode(picture))
         container.mux(stream.encode())
     return Path(path)
@@ -105,20 +106,35 @@ def side_by_side(
     `captions` is a text a panel instead of that. The last picture is held `hold` frames longer.
     Returns uint8 [T, H', W', 3]. Raises `ValueError` for no panels, no frames or frames of unequal heights.
     """
+    checked = [(title, _checked(frames, 1)) for title, frames in panels]
+    return np.stack([*pages(checked, rewards=rewards, captions=captions, hold=hold)])
+
+
+def pages(
+    panels: Sequence[tuple[str, Any]],
+    *,
+    rewards: Sequence[Any] | None = None,
+    captions: Sequence[str] | None = None,
+    hold: int = 0,
+) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+    """The pictures of `side_by_side` one by one, drawn as they are asked for.
+
+    A panel's frames may be anything with `len` and, at each index, a picture uint8 [H, W, 3].
+    """
     if not panels:
         raise ValueError("side_by_side needs at least one panel of (title, frames)")
-    films = [_checked(frames, 1) for _, frames in panels]
-    heights = sorted({film.shape[1] for film in films})
+    films = [frames for _, frames in panels]
+    heights = sorted({film[0].shape[0] for film in films})
     if len(heights) > 1:
         raise ValueError(f"panels have heights {heights}; draw them all at one height")
     for name, given in (("rewards", rewards), ("captions", captions)):
         if given is not None and len(given) != len(panels):
             raise ValueError(f"{len(given)} {name} for {len(panels)} panels; give one for each")
     totals = None if rewards is None else [np.cumsum(np.asarray(r, float)) for r in rewards]
-    layout = _Layout(heights[0], [film.shape[2] for film in films])
+    layout = _Layout(heights[0], [film[0].shape[1] for film in films])
     headers = layout.headers([title for title, _ in panels])
     length = max(len(film) for film in films)
-    pictures = []
+    picture = np.asarray(headers)
     for t in range(length):
         page = headers.copy()
         for k, film in enumerate(films):
@@ -127,8 +143,9 @@ def side_by_side(
             if totals is not None and len(totals[k]):
                 text = f"return {totals[k][min(t, len(totals[k]) - 1, len(film) - 1)]:.2f}"
             layout.panel(page, k, film[min(t, len(film) - 1)], text, min(t, len(film) - 1), ended)
-        pictures.append(np.asarray(page))
-    return np.stack(pictures + [pictures[-1]] * hold)
+        picture = np.asarray(page)
+        yield picture
+    yield from itertools.repeat(picture, hold)
 
 
 class _Layout:
@@ -181,6 +198,21 @@ class _Layout:
         draw.text((left, middle), f"step {step}", fill=_MUTED, font=self._font(0.85), anchor="lm")
         color = _MUTED if ended else _ACCENT
         draw.text((left + self.widths[k], middle), text, fill=color, font=self._font(0.95), anchor="rm")
+
+
+def _one_by_one(frames: Any, fps: float) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+    if not isinstance(frames, Iterator):
+        frames = _checked(frames, fps)
+    shape = None
+    for frame in frames:
+        if shape is not None and frame.shape != shape:
+            raise ValueError(
+                f"frames have different shapes, {shape} and {frame.shape}; draw them at one size"
+            )
+        shape = frame.shape
+        yield _checked(frame[None], fps)[0]
+    if shape is None:
+        _checked([], fps)
 
 
 def _checked(frames: Any, fps: float) -> Frames:

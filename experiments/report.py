@@ -108,8 +108,11 @@ def _adaptation(run: Run, curves: Mapping[str, Curve]) -> str:
     return section("Adaptation", figure(plots.to_svg(drawn, alt), caption))
 
 
-def films(run: Run, maker: str = "render") -> str:
-    """Every film and picture in `media/` that is not too large; `maker` is the command that makes them."""
+def films(run: Run, maker: str = "render", captions: Mapping[str, str] | None = None) -> str:
+    """Every film and picture in `media/` that is not too large; `maker` is the command that makes them.
+
+    `captions` say more of files whose names begin so.
+    """
     paths = _media(run, ".mp4", ".webm")
     stems = {film.with_suffix("").name for film in paths}
     paths += [path for path in _media(run, ".gif") if path.stem not in stems]
@@ -133,7 +136,8 @@ def films(run: Run, maker: str = "render") -> str:
             continue
         spent += size
         label = path.stem.replace("_", " ").replace("-", " ")
-        parts.append(figure(_embed(path, label), text(label)))
+        known = next((c for stem, c in (captions or {}).items() if path.stem.startswith(stem)), None)
+        parts.append(figure(_embed(path, label), text(known or label)))
     return section("Film", *parts)
 
 

@@ -24,7 +24,7 @@ from .build import settings
 from .checkpoint import Checkpoints
 from .errors import InputError, input_errors
 from .evaluate import device_name
-from .logs import phase
+from .logs import Show, phase
 from .report import write_report
 from .run_dir import RunDir, plain, write_json, write_npz
 from .video_config import VideoConfig
@@ -36,7 +36,7 @@ _NEED_WEIGHTS = {
 }
 _OURS = {*METRIC_VERSIONS, "diversity"}
 _SHOWN = (1, 2, 5, 10, 20, 50, 100, 200, 400, 800, 1200)  # horizons of the table on the screen
-Phase = Callable[[str], Any]
+Phase = Callable[[str], contextlib.AbstractContextManager[Show]]
 
 
 class Evaluation(NamedTuple):
@@ -125,11 +125,12 @@ def evaluate_model(
         if name not in kinds:
             scores.unavailable(name, reason)
     text = f"predicting {protocol.horizon} frames of {len(ids)} {protocol.split} clips"
-    with phase(text):
+    with phase(text) as show:
         for start in range(0, len(ids), batch):
             chosen = np.resize(ids[start : start + batch], batch)  # the last batch is filled up: one program
             count = min(batch, len(ids) - start)
             _one_batch(model, data, variables, protocol, chosen, count, start, kinds, scores, features)
+            show(start + count, len(ids))
     metrics_by_frame = scores.summary()
     summary = {
         "protocol": protocol.to_dict(),

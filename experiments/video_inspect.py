@@ -13,7 +13,8 @@ def run(raw: Mapping[str, Any]) -> None:
     # these say what to do with what was found
     later = ("name", "path", "max_bad", "shards")
     options = {key: value for key, value in raw["data"].items() if key not in later}
-    with input_errors(), phase("looking at every file"):
+    with input_errors(), phase("looking at every file") as show:
+        options["report"] = lambda done, total, name: show(done, total)
         lines = inspect(raw["data"]["path"], **options)
     for line in lines:
         print(line)

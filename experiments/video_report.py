@@ -12,6 +12,15 @@ from .report_page import facts, figure, missing, page, plain_table, section, tex
 from .run_record import Run, read_metrics
 from .video_plots import FACTS, UNITS, WHO, horizon_curve, loss_curve
 
+_CAPTIONS = {
+    "prediction_test": "Clips that were never trained on, the true one beside what it draws: framed in "
+    "grey while it is given true frames, in orange once it goes on alone.",
+    "prediction_train": "Training clips, the true one beside what it draws: framed in grey while it is "
+    "given true frames, in orange once it goes on alone.",
+    "strip": "The context's last frame, and so many frames after it; the true clip above the predicted one.",
+    "sample": "What the model draws after a context, framed in grey while it is given true frames, in orange "
+    "once it goes on alone.",
+}
 _TABLE = (1, 2, 5, 10, 20, 50, 100, 200, 400, 800, 1200)
 _FIRST = ("position_error", "identity", "psnr", "ssim", "revisit_psnr", "new_psnr", "iou", "diversity")
 
@@ -25,7 +34,7 @@ def write_video_report(run: Run) -> Path:
             _header(run, name),
             _curves(run),
             _by_fact(run),
-            films(run, "video-sample"),
+            films(run, "video-sample", _CAPTIONS),
             _learning(run),
             _table(run),
             _protocol(run),

@@ -31,8 +31,8 @@ def restore_video_run(
         changed = {"data": {**run_dir.config["data"], **raw["data"]}, "device": raw["device"]}
         config = video_config({**run_dir.config, **changed})
     with settings(config):
-        with input_errors(), phase("checking the data"):
-            data = build_data(config.data)
+        with input_errors(), phase("checking the data") as show:
+            data = build_data(config.data, lambda done, total, name: show(done, total))
         with input_errors():
             learner = build_learner(config, build_model(config, data))
             model = build_model(config, data, **raw["model"])

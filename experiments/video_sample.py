@@ -1,21 +1,26 @@
 """resetta video-sample: a model goes on from a context, at a constant cost a frame, and is filmed."""
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Int, UInt8
 
-from ..video.clip import ActionSpace, Clip
+from ..video.clip import Clip
+from ..video.data import VideoData
+from ..video.model import FrameModel
 from ..video.protocol import Protocol
 from ..video.rollout import rollout
 from ..video.stream import read_windows
 from .build import settings
 from .errors import InputError, input_errors
-from .logs import phase
+from .logs import Show, phase
 from .report import write_report
 from .run_dir import write_npz
+from .video_actions import choose_actions
 from .video_evaluate import clip_ids
 from .video_film import write_film
 from .video_restore import restore_video_run
@@ -29,100 +34,92 @@ def run(raw: Mapping[str, Any]) -> None:
     )
     if not raw["fps"] > 0:
         raise InputError(f"fps={raw['fps']} must be positive; use 12, for example")
+    if not 8 <= raw["size"] <= 2048:
+        raise InputError(f"size={raw['size']} must lie between 8 and 2048 pixels")
     with settings(config):
         with input_errors():
             protocol = Protocol(
                 context=context, frames=frames, clips=raw["clips"], seed=raw["seed"], split=raw["split"]
             )
-            known = _known_frames(data, protocol)
-            ids = clip_ids(data, _with_frames(protocol, max(min(known, frames), context + 1)))
-            shortest = int(data.lengths(protocol.split, ids).min())
-            true = read_windows(data, protocol.split, ids, np.zeros_like(ids), min(shortest, frames))
+            ids = clips_to_continue(data, protocol)
+            true = [_whole_clip(data, protocol, clip) for clip in ids]
+            shortest = min(len(clip.frames) for clip in true)
+            known = jax.tree.map(
+                lambda *leaves: np.concatenate([leaf[:shortest] for leaf in leaves], axis=1), *true
+            )
+            recorded = None if known.actions is None else known.actions[context - 1 : -1]
             choices = [raw["actions"], *([raw["compare"]] if raw["compare"] else [])]
-            actions = [_actions(choice, data.actions, true, protocol) for choice in choices]
-        given = jax.tree.map(lambda leaf: leaf[:context], true)
+            scripts = [
+                choose_actions(choice, data.actions, recorded, protocol.horizon, len(ids), protocol.seed)
+                for choice in choices
+            ]
+        given = jax.tree.map(lambda leaf: leaf[:context], known)
         films = []
-        for choice, chosen in zip(choices, actions, strict=True):
-            with phase(f"drawing {protocol.horizon} frames of {len(ids)} clips"):
-                key = jax.random.key(protocol.seed)
-                drawn = [*rollout(model, variables, given, chosen, protocol.horizon, key)]
+        for choice, script in zip(choices, scripts, strict=True):
+            with phase(f"drawing {protocol.horizon} frames of {len(ids)} clips") as show:
+                drawn = _drawn(model, variables, given, script, protocol, show)
             title = "predicted" if data.actions.kind == "none" else f"predicted, {Path(choice).name} actions"
-            films.append((title, np.concatenate([np.asarray(given.frames), *drawn])))
-    rows = []
-    for k, i in enumerate(ids):
-        panels = [(title, film[:, k]) for title, film in films]
-        rows.append([(f"clip {int(i)}, true", np.asarray(true.frames[:, k])), *panels])
+            films.append((title, drawn))
+    rows = [
+        [
+            (f"clip {int(i)}, true", true[k].frames[:, 0]),
+            *((title, film[:, k]) for title, film in films),
+        ]
+        for k, i in enumerate(ids)
+    ]
     stem = Path(raw["out"]) if raw["out"] else run_dir.media / "sample"
     stem.parent.mkdir(parents=True, exist_ok=True)
     options = {name: raw[name] for name in ("fps", "size", "lossless")}
-    for path in write_film(stem, rows, context, **options):
-        print(path)
+    with phase(f"filming {protocol.frames} frames") as show:
+        written = write_film(stem, rows, context, **options, show=show)
     if raw["arrays"]:
-        target = stem.with_name(stem.name + ".npz")
-        write_npz(target, **{f"frames_{k}": film for k, (_, film) in enumerate(films)}, clip_ids=ids)
-        print(target)
+        written.append(stem.with_name(stem.name + ".npz"))
+        write_npz(written[-1], **{f"frames_{k}": film for k, (_, film) in enumerate(films)}, clip_ids=ids)
     if not raw["out"]:
-        print(write_report(run_dir.path))
+        written.append(write_report(run_dir.path))
+    for path in written:
+        print(path)
 
 
-def _known_frames(data: Any, protocol: Protocol) -> int:
-    """The length of the longest clip: sampling may go on beyond it."""
+def clips_to_continue(data: VideoData, protocol: Protocol) -> Int[np.ndarray, " B"]:
+    """The protocol's clips; where too few are that long, the longest: sampling may go on beyond a clip's end.
+
+    Raises `ValueError` where no clip has the context.
+    """
     count = data.count(protocol.split)
-    return protocol.frames if count is None else int(data.lengths(protocol.split, np.arange(count)).max())
-
-
-def _with_frames(protocol: Protocol, frames: int) -> Protocol:
-    return Protocol(
-        context=protocol.context,
-        frames=frames,
-        clips=protocol.clips,
-        seed=protocol.seed,
-        split=protocol.split,
-    )
-
-
-def _actions(choice: str, space: ActionSpace, true: Clip, protocol: Protocol) -> np.ndarray | None:
-    """`[K, B, ...]`: the action that leads to each predicted frame."""
-    horizon, batch = protocol.horizon, true.reset.shape[1]
-    if space.kind == "none":
-        if choice not in ("recorded", "random"):
-            raise InputError(f"actions={choice} is of no use to data without actions; leave it out")
-        return None
-    if choice == "recorded":
-        known = np.asarray(true.actions)[protocol.context - 1 : -1]
-        if len(known) < horizon:
-            raise InputError(
-                f"actions=recorded ends after {len(known) + protocol.context} frames; use frames="
-                f"{len(known) + protocol.context} or fewer, actions=random, or a file"
-            )
-        return known[:horizon]
-    if choice == "random":
-        generator = np.random.default_rng(protocol.seed)
-        if space.kind == "discrete":
-            return generator.integers(space.size, size=(horizon, batch)).astype(np.int32)
-        return generator.uniform(-1, 1, size=(horizon, batch, space.size)).astype(np.float32)
-    return _from_file(Path(choice), space, horizon, batch)
-
-
-def _from_file(path: Path, space: ActionSpace, horizon: int, batch: int) -> np.ndarray:
-    if not path.is_file():
-        raise InputError(f"actions={path} is no file; use recorded, random, or a .npy or .npz file")
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        values = np.asarray(loaded["actions"] if hasattr(loaded, "files") else loaded)
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise InputError(f"actions={path} cannot be read as .npy, or .npz with `actions`: {error}") from error
-    discrete = space.kind == "discrete"
-    wanted = "whole numbers [K]" if discrete else f"numbers [K, {space.size}]"
-    fits = values.ndim == 1 if discrete else values.ndim == 2 and values.shape[1] == space.size
-    if not fits or (discrete and values.dtype.kind not in "iu") or values.dtype.kind not in "iuf":
-        raise InputError(f"actions={path} holds {values.dtype} {list(values.shape)}; give {wanted}")
-    if len(values) < horizon:
+    if count is None:
+        return clip_ids(data, protocol)
+    lengths = data.lengths(protocol.split, np.arange(count))
+    if (lengths >= protocol.frames).sum() >= protocol.clips:
+        return clip_ids(data, protocol)
+    longest = np.argsort(-lengths, kind="stable")[: protocol.clips]
+    longest = longest[lengths[longest] >= protocol.context]
+    if not len(longest):
         raise InputError(
-            f"actions={path} has {len(values)} actions and {horizon} frames are to be predicted; "
-            f"give {horizon} or more, or fewer frames"
+            f"no {protocol.split} clip has the {protocol.context} frames of the context (the longest has "
+            f"{lengths.max(initial=0)}); use a smaller context"
         )
-    if discrete and not ((values >= 0) & (values < space.size)).all():
-        raise InputError(f"actions={path} must lie between 0 and {space.size - 1}")
-    values = values[:horizon].astype(np.int32 if discrete else np.float32)
-    return np.repeat(values[:, None], batch, axis=1)
+    return np.sort(longest)
+
+
+def _whole_clip(data: VideoData, protocol: Protocol, clip: int) -> Clip:
+    """One clip `[T, 1]`, up to as many frames as are sampled."""
+    ids = np.array([clip])
+    length = min(int(data.lengths(protocol.split, ids)[0]), protocol.frames)
+    return read_windows(data, protocol.split, ids, np.zeros_like(ids), length)
+
+
+def _drawn(
+    model: FrameModel, variables: Any, given: Clip, script: Any, protocol: Protocol, show: Show
+) -> UInt8[np.ndarray, "T B H W C"]:
+    """The context and what follows it; on disk, so that memory doesn't grow with the film."""
+    shape = (protocol.frames, *given.frames.shape[1:])
+    with tempfile.TemporaryFile() as file:
+        film: Any = np.memmap(file, np.uint8, "w+", shape=shape)
+    film[: protocol.context] = given.frames
+    at, key = protocol.context, jax.random.key(protocol.seed)
+    for piece in rollout(model, variables, given, script, protocol.horizon, key):
+        film[at : at + len(piece)] = piece
+        at += len(piece)
+        show(at - protocol.context, protocol.horizon)
+    return film

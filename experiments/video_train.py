@@ -51,8 +51,8 @@ def run(raw: Mapping[str, Any]) -> None:
         config = video_config(raw)
         check_run_dir(raw)
     with settings(config):
-        with input_errors(), phase("checking the data"):
-            data = build_data(config.data)
+        with input_errors(), phase("checking the data") as show:
+            data = build_data(config.data, lambda done, total, name: show(done, total))
             model = build_model(config, data)
             learner = build_learner(config, model)
             source = Source.of(config, data)

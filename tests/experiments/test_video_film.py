@@ -199,8 +199,14 @@ def test_what_a_run_is_filmed_as(split, tmp_path, monkeypatch):
     with Image.open(written[2]) as image:
         picture = np.asarray(image)
     cell = 96 + 8
-    assert picture.shape == (18 + 4 * cell, 5 * cell, 3)  # the context's last, and four predictions
-    middle = picture[18 + cell // 2 :: cell, cell // 2 :: cell, 0]
+    # words above and to the left; the context's last, and four predictions
+    assert picture.shape == (18 + 4 * cell, 18 + 5 * cell, 3)
+    middle = picture[18 + cell // 2 :: cell, 18 + cell // 2 :: cell, 0]
+    beside = [(picture[18 + k * cell : 18 + (k + 1) * cell, :18] < 200).any((1, 2)) for k in range(4)]
+    assert [word.any() for word in beside] == [True] * 4
+    true, predicted, *_ = (np.flatnonzero(word) for word in beside)
+    assert np.ptp(true) < np.ptp(predicted) < cell  # the shorter word is above
+    assert abs(true.mean() - cell / 2) < 8
     np.testing.assert_array_equal(
         middle,
         [[20, 30, 40, 50, 60], [20, 15, 10, 5, 0], [120, 130, 140, 150, 160], [120, 115, 110, 105, 100]],
