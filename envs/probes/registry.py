@@ -63,8 +63,12 @@ _PROBES = {
     "many_shot_online": _Entry(
         "P8", "labels of points, each told afterwards", "many_shot:ManyShot", {"online": True}
     ),
+    "sorting": _Entry("P9", "names in the order of their values", "order:Order"),
+    "timeline": _Entry("P9", "names in the order of their dates", "order:Order", {"by": "date"}),
     "graph_walk": _Entry("P10", "a walk along edges that were shown", "walk:GraphWalk"),
     "table_extract": _Entry("P10", "all records of a tag, in order", "walk:TableExtract"),
+    "list_ops": _Entry("P11", "the value of a nested expression", "formula:ListOps"),
+    "multiply": _Entry("P11", "the digits of a product", "formula:Multiply"),
     "constraint_keeping": _Entry(
         "P12", "the better door that a rule shown once allows", "constraint:ConstraintKeeping"
     ),

@@ -144,6 +144,44 @@ def judge(seen):
     return answers(seen) + (1 - broke[0])
 
 
+def ordered(*parts):
+    def solve(seen):
+        out, items = answers(seen), np.flatnonzero(seen.is_item)
+        key = [tuple(seen.probe.field(seen.tokens, part)[t] for part in parts) for t in items]
+        if parts != ("value",):  # the first of a one-hot is the lowest
+            key = [tuple(part.argmax() for part in each) for each in key]
+        rank = sorted(range(len(items)), key=key.__getitem__)
+        out[seen.asked] = seen.name[items][rank]
+        return out
+
+    return solve
+
+
+def calculate(seen):
+    """Evaluates the expression with a stack of Python lists."""
+    stack = [[]]
+    for symbol in seen.symbol[seen.is_item]:
+        if symbol < 10:
+            stack[-1].append(int(symbol))
+        elif symbol < 14:
+            stack.append([("max", "min", "median", "sum")[symbol - 10]])
+        else:
+            name, *parts = stack.pop()
+            assert 2 <= len(parts) <= 5
+            values = {"max": max(parts), "min": min(parts), "sum": sum(parts) % 10}
+            stack[-1].append({**values, "median": int(np.median(parts))}[name])
+            assert len(stack) <= seen.probe.depth
+    (((value,),),) = (stack,)
+    return answers(seen) + value
+
+
+def multiply(seen):
+    out, n = answers(seen), seen.probe.length // 4
+    one, other = (int("".join(map(str, seen.digit[seen.factor == k][::-1]))) for k in (0, 1))
+    out[seen.asked] = [*map(int, f"{one * other:0{2 * n}d}"[::-1])]
+    return out
+
+
 SOLVERS = {
     "tmaze": first_cue,
     "repeat_previous": previous,
@@ -161,8 +199,12 @@ SOLVERS = {
     "explicit_multi": all_spans,
     "majority": most_frequent(),
     "count": count_symbol,
+    "sorting": ordered("value"),
+    "timeline": ordered("year", "month", "day"),
     "graph_walk": dictionary(("source",), "target"),
     "table_extract": extract,
+    "list_ops": calculate,
+    "multiply": multiply,
     "constraint_keeping": obey,
     "preference": judge,
     "interference": dictionary(("key",), "value"),
@@ -270,6 +312,22 @@ def test_the_words_of_a_language_are_those_of_an_automaton():
         assert len(np.unique(permitted[:, one], axis=0)) <= 12
     string = probe.field(batch.tokens, "symbol").argmax(-1)
     assert (string[1:] == batch.targets[:-1]).all()
+
+
+def test_expressions_are_as_deep_as_they_may_be_and_fit():
+    probe, batch = drawn("list_ops", length=128, depth=4)
+    np.testing.assert_allclose(scores(probe, batch, calculate), 1)
+    symbols = np.where(
+        probe.field(batch.tokens, "item") == 1, probe.field(batch.tokens, "symbol").argmax(-1), 0
+    )
+    depth = np.cumsum(np.isin(symbols, range(10, 14)).astype(int) - (symbols == 14), 0)
+    assert depth.max() == 4
+    assert depth.min() == 0
+    assert (depth[-1] == 0).all()
+    with pytest.raises(ValueError, match="length=4 of ListOps holds no list of two"):
+        make_probe("list_ops", length=4)
+    with pytest.raises(ValueError, match="length=30 of Order is more than twice names=8"):
+        make_probe("sorting", length=30, names=8)
 
 
 def test_a_shown_answer_helps_nobody_who_has_erred():
