@@ -1,5 +1,6 @@
 """Causal attention over a sliding window, with a ring of past keys and values as its memory."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -97,6 +98,70 @@ def attend_blocks(
     return y.reshape(batch, blocks * window, *y.shape[2:])[:, :length]
 
 
+# Queries that are attended together where a window is long, and the scores, of a row and a head, from which
+# that is done: below, all scores at once fit, and are not computed again in the backward pass.
+_QUERIES = 512
+_MANY_SCORES = 2**21
+
+
+def attend_in_turns(
+    q: Float[Array, "B T H D"],
+    k: Float[Array, "B S H D"],
+    v: Float[Array, "B S H D"],
+    query: Places,
+    key: Places,
+    window: int,
+) -> Float[Array, "B T H D"]:
+    """`attend`, `_QUERIES` queries after the other: memory linear in T however long the window is.
+
+    The keys are as for `attend_blocks`. A turn sees the past and those steps of the chunk that its window
+    reaches; the past is left out where no row remembers any or the window does not reach it. Scores are
+    computed again in the backward pass.
+    """
+    batch, length = query.time.shape
+    turns = -(-length // _QUERIES)
+    pad = turns * _QUERIES - length
+    reach = min(turns * _QUERIES, window + _QUERIES)
+
+    def padded(a: Array, value: int = 0) -> Array:
+        return jnp.pad(a, [(0, 0), (0, pad)] + [(0, 0)] * (a.ndim - 2), constant_values=value)
+
+    def turned(a: Array) -> Array:
+        """`[B, turns * _QUERIES, ...]` -> `[turns, B, _QUERIES, ...]`"""
+        return a.reshape(batch, turns, _QUERIES, *a.shape[2:]).swapaxes(0, 1)
+
+    everything = (k, v, key.time, key.segment)
+    past = tuple(a[:, :window] for a in everything)
+    chunk = tuple(padded(a[:, window:], -1 if i == 3 else 0) for i, a in enumerate(everything))
+    remembers = (key.segment[:, :window] >= 0).any()
+
+    @jax.checkpoint
+    def turn(inputs: tuple[Array, Array, Array, Array]) -> Array:
+        number, q, time, segment = inputs
+        start = jnp.maximum(number * _QUERIES - window, 0)
+        near = tuple(jax.lax.dynamic_slice_in_dim(a, start, reach, axis=1) for a in chunk)
+
+        def over(keys: tuple[Array, ...]) -> Array:
+            return attend(q, keys[0], keys[1], Places(time, segment), Places(keys[2], keys[3]), window)
+
+        return jax.lax.cond(
+            remembers & (number * _QUERIES < window),
+            lambda: over(tuple(jnp.concatenate(pair, axis=1) for pair in zip(past, near, strict=True))),
+            lambda: over(near),
+        )
+
+    queries = (turned(padded(q)), turned(padded(query.time)), turned(padded(query.segment, -2)))
+    y = jax.lax.map(turn, (jnp.arange(turns), *queries))  # [turns, B, _QUERIES, H, D]
+    return y.swapaxes(0, 1).reshape(batch, turns * _QUERIES, *y.shape[3:])[:, :length]
+
+
+def _over(length: int, window: int) -> Callable[..., Array]:
+    """The way to attend over a chunk of `length`."""
+    if window > _QUERIES and length > _QUERIES and length * window > _MANY_SCORES:
+        return attend_in_turns
+    return attend if length <= window else attend_blocks
+
+
 class _Block(nn.Module):
     """One layer: pre-normed attention and a pre-normed MLP, both residual. Reads the ring only."""
 
@@ -121,7 +186,7 @@ class _Block(nn.Module):
         past = {name: jax.lax.dynamic_index_in_dim(a, layer, 1, keepdims=False) for name, a in ring.items()}
         keys = jnp.concatenate([past["key"].reshape(heads), k], axis=1)
         values = jnp.concatenate([past["value"].reshape(heads), v], axis=1)
-        over = attend if length <= self.window else attend_blocks
+        over = _over(length, self.window)
         q, keys, values = (over_heads(a, axis=2) for a in (q, keys, values))
         y = over_heads(over(q, keys, values, query, key, self.window), axis=2)
         y = over_time(y, axis=1).reshape(batch, length, features)
@@ -146,8 +211,9 @@ class Attention(Core):
     had. The entry of the p-th input lies at `p mod window`, so `position` alone says which entries are valid
     and how old they are; stale ones are masked by it and never looked at.
 
-    Memory and time are O(T * window). Raises `ValueError` when `features` cannot be cut into `num_heads`
-    heads of even width (rotation works on pairs), and when `window` is less than 1.
+    Time is O(T * window); so is memory over short windows, and over long ones it is O(T): scores are then
+    found for some queries after the other. Raises `ValueError` when `features` cannot be cut into
+    `num_heads` heads of even width (rotation works on pairs), and when `window` is less than 1.
     """
 
     num_layers: int = 2

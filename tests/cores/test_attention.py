@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from resetta.cores import make_core
-from resetta.cores.attention import Places, attend, attend_blocks
+from resetta.cores import attention, make_core
+from resetta.cores.attention import Places, attend, attend_blocks, attend_in_turns
 from resetta.cores.rope import positions, rotate
 
 B, H, D = 2, 2, 4
@@ -41,6 +41,27 @@ def _definition(q, k, v, query, key, window):
 def test_both_forms_are_the_definition(over, length, window):
     inputs = _inputs(length, window)
     np.testing.assert_allclose(over(*inputs, window), _definition(*inputs, window), atol=2e-6)
+
+
+@pytest.mark.parametrize(("length", "window"), [(13, 6), (12, 20), (9, 9)])
+def test_turns_are_the_definition_and_so_are_their_gradients(length, window, monkeypatch):
+    monkeypatch.setattr(attention, "_QUERIES", 4)
+    q, k, v, query, key = _inputs(length, window)
+    empty = Places(key.time, np.where(np.arange(window + length) < window, -1, key.segment))
+
+    def run(over, key):
+        def loss(*inputs):
+            y = over(*inputs, query, key, window)
+            return (y**2).sum(), y
+
+        return jax.jit(jax.value_and_grad(loss, (0, 1, 2), has_aux=True))(q, k, v)
+
+    for key_places in (key, empty):  # a past, and none
+        found, expected = run(attend_in_turns, key_places), run(attend, key_places)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-6), found, expected)
+    np.testing.assert_allclose(
+        run(attend_in_turns, key)[0][1], _definition(q, k, v, query, key, window), atol=2e-6
+    )
 
 
 @pytest.mark.parametrize("over", [attend, attend_blocks])
@@ -141,6 +162,13 @@ def _program(length, **options):
 
 def test_memory_is_linear_in_time_beyond_the_window():
     short, long = (max(_program(length, window=16)) for length in (64, 256))
+    assert long == 4 * short
+
+
+def test_memory_is_linear_in_time_with_a_window_as_long(monkeypatch):
+    monkeypatch.setattr(attention, "_QUERIES", 16)
+    monkeypatch.setattr(attention, "_MANY_SCORES", 0)
+    short, long = (max(_program(length, window=length)) for length in (64, 256))
     assert long == 4 * short
 
 
