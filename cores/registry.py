@@ -3,6 +3,8 @@
 import dataclasses
 import difflib
 import importlib
+import os
+import sys
 from typing import Any
 
 from .base import Core
@@ -58,6 +60,9 @@ def core_class(name: str) -> type[Core]:
     """The class behind a name, or behind `module:Name`; raises `ValueError` where there is none."""
     if ":" in name:
         module, _, attribute = name.partition(":")
+        # A console script, unlike `python -m`, does not look for modules where it is run.
+        if os.getcwd() not in sys.path and "" not in sys.path:
+            sys.path.append(os.getcwd())
         try:
             cls = getattr(importlib.import_module(module), attribute)
         except (ImportError, AttributeError, ValueError) as error:

@@ -14,6 +14,7 @@ from .errors import InputError
 _KEY = re.compile(r"^( *)([A-Za-z_]\w*):(?:\s+(.*))?$")
 _GROUP = re.compile(r"^ +- (?:optional |override )*/?(\w+): *(\S+)")
 _COMMENT = re.compile(r"(?:^|\s)#\s?(.*)$")
+CLASSES = ("memoryless", "gated", "structural", "recurrent", "convolution", "attention", "composite")
 _LISTS = {
     "cores": "core",
     "envs": "env",
@@ -165,7 +166,18 @@ def list_text(kind: str | None, config_dir: Path | None = None) -> str:
 
 
 def _listed(kind: str, config_dir: Path | None) -> dict[str, str]:
-    return choices(_LISTS[kind], config_dir)
+    found = choices(_LISTS[kind], config_dir)
+    if kind != "cores":
+        return found
+    classes = {name: ", ".join(core_classes(name, config_dir)) for name in found}
+    width = max(map(len, classes.values()), default=0)
+    return {name: f"{classes[name]:<{width}}  {text}" for name, text in found.items()}
+
+
+def core_classes(name: str, config_dir: Path | None = None) -> list[str]:
+    """How a core remembers, some of `CLASSES`: what its configuration says after "Class:"."""
+    said = re.search(r"Class: ([^.]*)\.", heading(read_config(f"core/{name}", config_dir) or ""))
+    return said[1].split(", ") if said else []
 
 
 def plural(group: str) -> str:

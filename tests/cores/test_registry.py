@@ -1,5 +1,7 @@
 """make_core: names, options, and errors that help."""
 
+import sys
+
 import pytest
 
 from resetta.cores import Core, core_names, core_options, make_core
@@ -44,3 +46,12 @@ def test_a_users_own_core_by_module_and_name():
 def test_errors_name_the_choices(name, options, message):
     with pytest.raises(ValueError, match=message):
         make_core(name, **options)
+
+
+def test_a_users_own_core_is_found_where_the_command_is_run(tmp_path, monkeypatch):
+    (tmp_path / "found_here.py").write_text(
+        "from resetta.cores import Core\n\n\nclass Mine(Core):\n    pass\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [path for path in sys.path if path])
+    assert type(make_core("found_here:Mine")).__name__ == "Mine"

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+from pathlib import Path
 
 import flax.linen as nn
 import jax
@@ -204,3 +205,13 @@ def test_the_battery_can_be_made():
     own, questions = read_questions(expand("bench/probes", ["core=none"]))
     assert [question.probe_name for question in questions] == own.probes
     assert all(question.seeds == (0, 1, 2) for question in questions)
+
+
+def test_the_tutorials_core_has_forty_lines_and_obeys_the_laws(tmp_path, monkeypatch):
+    page = (Path(__file__).parents[2] / "docs/new_core.md").read_text(encoding="utf-8")
+    code = page.split("```python\n")[1].split("```")[0]
+    assert len(code.splitlines()) <= 40
+    (tmp_path / "my_memory.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    _, (question,) = read_questions(expand("bench/probes", ["core=my_memory:FastWeights", "probe=needle"]))
+    assert question.core.keys == 16  # which means that the laws hold

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from resetta.cores import core_names
 from resetta.experiments import cli
 from resetta.experiments.config import train_config
 from resetta.experiments.errors import (
@@ -16,7 +17,17 @@ from resetta.experiments.errors import (
     catch_signals,
     input_errors,
 )
-from resetta.experiments.listing import choices, command_help, entries, groups, heading, read_config
+from resetta.experiments.listing import (
+    CLASSES,
+    choices,
+    command_help,
+    core_classes,
+    entries,
+    groups,
+    heading,
+    list_text,
+    read_config,
+)
 
 COMMANDS = [name for name in ("train", "evaluate", "render", "report", "bench") if read_config(name)]
 
@@ -64,6 +75,13 @@ def test_every_key_of_a_command_is_explained_in_one_line(command, capsys):
         matching = [line for line in lines if line.strip().startswith(f"{key}=")]
         assert len(matching) == 1, f"{command} --help does not show {key} once"
         assert len(matching[0].split(None, 1)) == 2, f"configs/{command}.yaml does not explain {key}"
+
+
+def test_every_core_says_how_it_remembers_and_no_class_is_empty():
+    classes = {name: core_classes(name) for name in core_names()}
+    assert {name for name, of in classes.items() if not of} == set()
+    assert {each for of in classes.values() for each in of} == set(CLASSES)
+    assert "  gru              gated, recurrent  " in list_text("cores")
 
 
 def test_every_file_of_a_group_is_explained():
