@@ -6,7 +6,7 @@ whoever looks never finds half a film.
 
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -116,10 +116,12 @@ def pages(
     rewards: Sequence[Any] | None = None,
     captions: Sequence[str] | None = None,
     hold: int = 0,
+    counter: Callable[[int], str] = "step {}".format,
 ) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
     """The pictures of `side_by_side` one by one, drawn as they are asked for.
 
-    A panel's frames may be anything with `len` and, at each index, a picture uint8 [H, W, 3].
+    A panel's frames may be anything with `len` and, at each index, a picture uint8 [H, W, 3]; `counter` says
+    what stands below the one at an index.
     """
     if not panels:
         raise ValueError("side_by_side needs at least one panel of (title, frames)")
@@ -142,7 +144,8 @@ def pages(
             text = captions[k] if captions else ""
             if totals is not None and len(totals[k]):
                 text = f"return {totals[k][min(t, len(totals[k]) - 1, len(film) - 1)]:.2f}"
-            layout.panel(page, k, film[min(t, len(film) - 1)], text, min(t, len(film) - 1), ended)
+            at = min(t, len(film) - 1)
+            layout.panel(page, k, film[at], text, counter(at), ended)
         picture = np.asarray(page)
         yield picture
     yield from itertools.repeat(picture, hold)
@@ -179,7 +182,7 @@ class _Layout:
             draw.text(at, title, fill=_INK, font=font, anchor="mm")
         return page
 
-    def panel(self, page: Any, k: int, frame: np.ndarray, text: str, step: int, ended: bool) -> None:
+    def panel(self, page: Any, k: int, frame: np.ndarray, text: str, count: str, ended: bool) -> None:
         from PIL import Image, ImageDraw
 
         draw = ImageDraw.Draw(page)
@@ -195,7 +198,7 @@ class _Layout:
             draw.rounded_rectangle((x - half, y - 1.6 * pad, x + half, y + 1.6 * pad), pad, fill=_INK)
             draw.text((x, y), "ended", fill=_PAPER, font=font, anchor="mm")
         middle = bottom + self.band / 2
-        draw.text((left, middle), f"step {step}", fill=_MUTED, font=self._font(0.85), anchor="lm")
+        draw.text((left, middle), count, fill=_MUTED, font=self._font(0.85), anchor="lm")
         color = _MUTED if ended else _ACCENT
         draw.text((left + self.widths[k], middle), text, fill=color, font=self._font(0.95), anchor="rm")
 

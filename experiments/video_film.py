@@ -90,13 +90,18 @@ def _pages(
     films, last = [], []
     for row in rows:
         panels = [(title, _Panel(frames, size, context)) for title, frames in row]
-        films.append(pages(panels, captions=["" for _ in panels], hold=hold))
+        films.append(pages(panels, hold=hold, counter=lambda t: _when(t - context)))
     for parts in itertools.zip_longest(*films):
         last = [old if new is None else new for new, old in zip(parts, last or parts, strict=True)]
         width = max(part.shape[1] for part in last)
         yield np.concatenate(
             [np.pad(part, ((0, 0), (0, width - part.shape[1]), (0, 0)), mode="edge") for part in last]
         )
+
+
+def _when(ahead: int) -> str:
+    """As the strips and the report count: the first predicted frame is +1."""
+    return "context" if ahead < 0 else f"frame +{ahead + 1}"
 
 
 class _Panel:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from resetta.experiments import video_film
+from resetta.experiments import media, video_film
 from resetta.experiments.run_dir import RunDir
 from resetta.experiments.video_film import film_run, strip, write_film
 from resetta.video.clip import ActionSpace, Clip, to_float
@@ -67,6 +67,13 @@ def test_panels_show_their_films_in_step(tmp_path):
             durations.append(gif.info["duration"])
         assert gif.size == film.shape[2:0:-1]
     assert sum(durations) == 10 * 250  # pictures that are alike may be one, for longer
+
+
+def test_a_film_counts_from_the_first_predicted_frame(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(media._Layout, "panel", lambda *args: said.append(args[-2]))
+    write_film(tmp_path / "film", [[("true", noise(0, 5))]], context=2, fps=1, size=16)
+    assert said == ["context", "context", "frame +1", "frame +2", "frame +3"]
 
 
 @pytest.mark.parametrize(("size", "shown"), [(32, 32), (19, 16), (21, 24), (1, 8)])
