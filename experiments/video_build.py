@@ -85,7 +85,8 @@ class Source:
         """The clip at a cursor, and the next cursor."""
         if isinstance(self.clips, Windows):
             ids, starts = self.clips.at(int(cursor))
-            return read_windows(self.data, "train", ids, starts, self.frames), np.int32(cursor + 1)
+            clip = read_windows(self.data, "train", ids, starts, self.frames, on_device=True)
+            return clip, np.int32(cursor + 1)
         clip, cursor = self.clips.next(cursor)
         return clip, jax.tree.map(lambda leaf: np.asarray(leaf, np.int32), cursor)
 

@@ -113,10 +113,16 @@ class GeneratedData:
         self, split: str, ids: Int[np.ndarray, " B"], starts: Int[np.ndarray, " B"], frames: int
     ) -> Clip:
         """See `VideoData`."""
+        return jax.tree.map(np.asarray, self.read_on_device(split, ids, starts, frames))
+
+    def read_on_device(
+        self, split: str, ids: Int[np.ndarray, " B"], starts: Int[np.ndarray, " B"], frames: int
+    ) -> Clip:
+        """`read` whose frames stay on the device that drew them, and may still be under way there."""
         drawn, actions, _ = self._drawn(split, ids, starts, frames)
         reset: Any = np.zeros((frames, len(ids)), bool)
         reset[0] = np.asarray(starts) == 0
-        return jax.tree.map(np.asarray, Clip(drawn, actions, reset))
+        return Clip(drawn, actions, reset)
 
     def truth(
         self, split: str, ids: Int[np.ndarray, " B"], starts: Int[np.ndarray, " B"], frames: int

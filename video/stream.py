@@ -13,9 +13,16 @@ from .data import ENDLESS, VideoData
 Ids = Int[np.ndarray, " B"]
 
 
-def read_windows(data: VideoData, split: str, ids: Ids, starts: Ids, frames: int) -> Clip:
-    """Frames `starts[b]` … of clip `ids[b]`, each beginning a sequence of its own: `reset[0]` is true."""
-    clip = data.read(split, ids, starts, frames)
+def read_windows(
+    data: VideoData, split: str, ids: Ids, starts: Ids, frames: int, on_device: bool = False
+) -> Clip:
+    """Frames `starts[b]` … of clip `ids[b]`, each beginning a sequence of its own: `reset[0]` is true.
+
+    `on_device` leaves frames that are drawn where they are drawn (by a data set with `read_on_device`), so
+    that a step of training waits for no copy to the host and back.
+    """
+    read = getattr(data, "read_on_device", data.read) if on_device else data.read
+    clip = read(split, ids, starts, frames)
     reset = np.array(clip.reset)
     reset[0] = True
     return clip._replace(reset=reset)

@@ -13,7 +13,7 @@ import pytest
 from resetta.video.clip import ActionSpace
 from resetta.video.data import ENDLESS, data_names, data_options, make_data
 from resetta.video.generated import GeneratedData
-from resetta.video.stream import Streams, Windows
+from resetta.video.stream import Streams, Windows, read_windows
 
 HERE = sys.modules[__name__]
 
@@ -122,6 +122,14 @@ def test_a_clip_does_not_depend_on_how_it_is_read():
 
 def levels(data, split, ids):
     return data.truth(split, np.asarray(ids), np.zeros(len(ids), int), 1)["level"][0]
+
+
+def test_training_reads_the_same_without_a_copy_to_the_host():
+    data, ids = GeneratedData(Stripes()), np.arange(2)
+    read, kept = (read_windows(data, "train", ids, ids, 3, on_device=where) for where in (False, True))
+    assert isinstance(kept.frames, jax.Array)
+    assert isinstance(read.frames, np.ndarray)
+    jax.tree.map(np.testing.assert_array_equal, read, kept)
 
 
 def test_no_two_clips_share_a_key():
