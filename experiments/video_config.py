@@ -40,7 +40,7 @@ class VideoConfig:
     precision: str
     autoencoder: AutoencoderConfig
     eval_clips: int
-    samples: int
+    samples: int | None
     render: bool
     prefetch: int
     checkpoint_every: int
@@ -55,9 +55,7 @@ class VideoConfig:
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
 
     def __post_init__(self) -> None:
-        at_least_one = (
-            "total_steps context batch accumulate samples prefetch checkpoint_every keep_checkpoints"
-        )
+        at_least_one = "total_steps context batch accumulate prefetch checkpoint_every keep_checkpoints"
         for name in (*at_least_one.split(), "log_every", "max_bad_updates"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
@@ -72,8 +70,10 @@ class VideoConfig:
                 f"context={self.context} leaves nothing to predict in frames={self.frames}; "
                 f"use frames={self.context + 1} or more"
             )
-        if self.chunk is not None and not self.chunk >= 1:
-            raise ValueError(f"chunk={self.chunk} must be at least 1, or null")
+        for name in ("chunk", "samples"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value} must be at least 1, or null")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema={self.ema} must be at least 0 and below 1")
         if self.batch % self.accumulate:

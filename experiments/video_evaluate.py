@@ -36,6 +36,10 @@ _NEED_WEIGHTS = {
 }
 _OURS = {*METRIC_VERSIONS, "diversity"}
 _SHOWN = (1, 2, 5, 10, 20, 50, 100, 200, 400, 800, 1200)  # horizons of the table on the screen
+_SUMMED_UP = (
+    *("psnr", "psnr_best", "ssim", "ssim_best", "position_error", "position_error_best"),
+    *("identity", "revisit_psnr", "diversity"),
+)
 Phase = Callable[[str], contextlib.AbstractContextManager[Show]]
 
 
@@ -52,7 +56,7 @@ def run(raw: Mapping[str, Any]) -> None:
     with settings(config):
         with input_errors():
             given = {name: raw[name] for name in ("context", "frames", "clips", "samples", "seed", "split")}
-            protocol = protocol_of(config, raw["protocol"], given)
+            protocol = protocol_of(config, data, raw["protocol"], given)
             metrics = {name: measures.load_metric(target) for name, target in raw["metrics"].items()}
         batch = config.batch if raw["batch"] is None else raw["batch"]
         result = evaluate_model(model, data, variables, protocol, batch, phase, metrics)
@@ -74,20 +78,24 @@ def _restored_step(run_dir: RunDir, step: int | None) -> int | None:
         return checkpoints.latest()
 
 
-def protocol_of(config: VideoConfig, name: str | None, given: Mapping[str, Any]) -> Protocol:
-    """The protocol `name`, or the run's own, with what was given instead."""
-    given = {key: value for key, value in given.items() if value is not None}
+def protocol_of(config: VideoConfig, data: VideoData, name: str | None, given: Mapping[str, Any]) -> Protocol:
+    """The protocol `name`, or the run's own, with what was given instead.
+
+    As many futures as the run says; else as the data asks for, which is one where the future is determined.
+    """
+    samples = getattr(data, "samples", 1) if config.samples is None else config.samples
+    given = {"samples": samples} | {key: value for key, value in given.items() if value is not None}
     if name is None:
         own = {"context": config.context, "frames": config.frames, "clips": config.eval_clips or 64}
-        given = own | {"samples": config.samples} | given
+        given = own | given
     elif name not in PRESETS:
         raise InputError(f"unknown protocol {name!r}; choose from {', '.join(PRESETS)}")
     return protocol_from(name, **given, data=plain(config.data, digits=None))
 
 
-def own_protocol(config: VideoConfig) -> Protocol:
+def own_protocol(config: VideoConfig, data: VideoData) -> Protocol:
     """The protocol of a run's evaluation when its training ends."""
-    return protocol_of(config, None, {})
+    return protocol_of(config, data, None, {})
 
 
 def evaluate_model(
@@ -204,10 +212,12 @@ def _one_batch(
     before, after = ({k: v[part] for k, v in facts.items()} for part in _parts(protocol.context))
     truth = clip.frames[protocol.context :]
     key = jax.random.fold_in(jax.random.key(protocol.seed), start)
-    samples = [
-        predictions(model, variables, clip, protocol, jax.random.fold_in(key, k))
-        for k in range(protocol.samples)
-    ]
+    samples: list[np.ndarray] = []
+    for k in range(protocol.samples):
+        if k == 2 and np.array_equal(samples[0], samples[1]):  # a model that draws nothing: all are the same
+            samples += samples[:1] * (protocol.samples - k)
+            break
+        samples.append(predictions(model, variables, clip, protocol, jax.random.fold_in(key, k)))
     context = clip.frames[: protocol.context]
     others = {
         "copy_last": measures.copy_last(context, protocol.horizon),
@@ -302,7 +312,12 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         f"{protocol['clips']} {protocol['split']} clips, {protocol['context']} frames of context; "
         "mean at each predicted frame (model: 95 % interval)"
     ]
-    for name in ("psnr", "ssim", "position_error", "identity", "revisit_psnr"):
+    if protocol.get("samples", 1) > 1:
+        lines.append(
+            f"{protocol['samples']} futures of each clip: their mean, the best of them (_best), and how far "
+            "they differ from each other (diversity, an MSE)"
+        )
+    for name in _SUMMED_UP:
         entry = metrics.get(name)
         if isinstance(entry, Mapping):
             lines += _rows(entry, name, {f"frame +{k}": k - 1 for k in shown})

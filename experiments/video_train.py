@@ -262,7 +262,7 @@ def _finish(
         print(f"nothing to do: {run_dir.path} is trained and evaluated; its report is {run_dir.report}")
         return
     if config.eval_clips:
-        protocol = own_protocol(config)
+        protocol = own_protocol(config, data)
         result = evaluate_model(model, data, variables, protocol, config.batch, logs.phase)
         if config.render:
             with logs.phase("filming held-out clips"):

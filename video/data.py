@@ -80,7 +80,8 @@ class VideoData(Protocol):
 
         `context` is the truth of the frames that the model was given. Where measures should be summed up not
         only by frame, but by what is true of a whole clip, the data has `groups`, too: a mapping from the
-        measure's name to that of the truth, such as `{"recall": "delay"}`.
+        measure's name to that of the truth, such as `{"recall": "delay"}`. Where the future is open, it has
+        `samples`: over how many futures of a clip predictions are judged, unless the run says otherwise.
         """
         ...
 

@@ -99,6 +99,11 @@ class GeneratedData:
         """The world's own; none of a world that has no `groups`. See `VideoData.measures`."""
         return getattr(self.world, "groups", {})
 
+    @property
+    def samples(self) -> int:
+        """The world's own; 1 of a world that has no `samples`. See `VideoData.measures`."""
+        return getattr(self.world, "samples", 1)
+
     def count(self, split: str) -> int | None:
         """None: there is no end of clips."""
         _number(split)

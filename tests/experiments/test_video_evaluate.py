@@ -24,7 +24,7 @@ from resetta.experiments.video_evaluate import (
     write_evaluation,
 )
 from resetta.video.clip import ActionSpace, Clip, to_float
-from resetta.video.data import ENDLESS
+from resetta.video.data import ENDLESS, make_data
 from resetta.video.protocol import Protocol, comparable
 from resetta.video.stream import read_windows
 
@@ -180,7 +180,7 @@ def test_the_protocol_is_frozen_with_the_clips_that_there_were():
 
 
 def test_a_preset_keeps_its_name():
-    preset = protocol_of(fake_config(), "digits_100_500_tiny", {"clips": 3, "seed": None})
+    preset = protocol_of(fake_config(), Greys(), "digits_100_500_tiny", {"clips": 3, "seed": None})
     got = evaluated(Lighter(), Greys(lengths_=None), preset, batch=3).summary["protocol"]
     assert (got["name"], got["context"], got["frames"], got["clips"]) == ("digits_100_500_tiny", 10, 50, 3)
 
@@ -260,6 +260,10 @@ def test_several_futures():
     protocol = dataclasses.replace(PROTOCOL, samples=3)
     same = evaluated(Lighter(1.0), Greys(), protocol)
     assert same.summary["metrics"]["diversity"]["model"] == [0.0] * 4
+    text = summary_text(same.summary)
+    assert "3 futures of each clip" in text
+    assert "psnr_best" in text
+    assert "diversity" in text
     np.testing.assert_array_equal(same.arrays["psnr_best_model"], same.arrays["psnr_model"])
     noisy = evaluated(Lighter(1.0, noise=9), Greys(), protocol)
     assert min(noisy.summary["metrics"]["diversity"]["model"]) > 0
@@ -324,7 +328,7 @@ class Config:
     context: int = 3
     frames: int = 7
     eval_clips: int = 5
-    samples: int = 2
+    samples: int | None = 2
     batch: int = 2
     device: str = "auto"
     precision: str = "float32"
@@ -335,19 +339,35 @@ def fake_config(**changes):
 
 
 def test_the_protocol_of_a_run():
-    own = protocol_of(fake_config(), None, {"clips": None})
+    own = protocol_of(fake_config(), Greys(), None, {"clips": None})
     assert own == Protocol(context=3, frames=7, clips=5, samples=2, data={"name": "greys", "size": 12})
-    assert protocol_of(fake_config(eval_clips=0), None, {}).clips == 64
-    given = protocol_of(fake_config(), None, {"context": 2, "seed": 4, "split": "train", "samples": None})
+    assert protocol_of(fake_config(eval_clips=0), Greys(), None, {}).clips == 64
+    given = protocol_of(
+        fake_config(), Greys(), None, {"context": 2, "seed": 4, "split": "train", "samples": None}
+    )
     assert (given.context, given.frames, given.seed, given.split, given.samples) == (2, 7, 4, "train", 2)
-    preset = protocol_of(fake_config(), "teco_36_300", {"clips": 7})
+    preset = protocol_of(fake_config(), Greys(), "teco_36_300", {"clips": 7})
     assert (preset.name, preset.context, preset.frames, preset.clips) == ("teco_36_300", 36, 300, 7)
+    assert preset.samples == 2
     assert preset.actions == "none"
     assert preset.data == {"name": "greys", "size": 12}
     with pytest.raises(InputError, match="unknown protocol 'teco_36'; choose from digits_100_500"):
-        protocol_of(fake_config(), "teco_36", {})
+        protocol_of(fake_config(), Greys(), "teco_36", {})
     with pytest.raises(ValueError, match="context=3 contradicts protocol=teco_36_300, which has 36"):
-        protocol_of(fake_config(), "teco_36_300", {"context": 3})
+        protocol_of(fake_config(), Greys(), "teco_36_300", {"context": 3})
+
+
+def test_an_open_future_is_judged_over_several_unless_the_run_says_otherwise():
+    opened = fake_config(samples=None)
+    for name, given, samples in [
+        ("stochastic_digits", {}, 8),
+        ("stochastic_digits", {"samples": 3}, 3),
+        ("moving_digits", {}, 1),
+    ]:
+        for preset in (None, "digits_100_500_tiny"):
+            assert protocol_of(opened, make_data(name), preset, given).samples == samples
+    assert protocol_of(fake_config(), make_data("stochastic_digits"), None, {}).samples == 2
+    assert protocol_of(opened, Greys(), None, {}).samples == 1
 
 
 def test_what_is_written(result, tmp_path):

@@ -113,9 +113,12 @@ class MovingDigits:
 class StochasticDigits(MovingDigits):
     """`MovingDigits` that leave each bounce in a random direction: the future is not determined.
 
-    Predictions of it should be judged over several samples. Places are advanced frame by frame (a few whole
-    numbers), so that reading far into a clip costs a little; frames are drawn on demand all the same.
+    Predictions of it are judged over several futures, `samples` by default. Places are advanced frame by
+    frame (a few whole numbers), so that reading far into a clip costs a little; frames are drawn on demand
+    all the same.
     """
+
+    samples: ClassVar[int] = 8
 
     def clip(
         self, key: Array, start: Int[Array, ""], frames: int, held_out: bool
