@@ -104,7 +104,7 @@ def _evaluated(
     run_dir, config, model, data, variables = restore_video_run(raw)
     with input_errors():
         given = {name: getattr(own, name) for name in ("context", "frames", "clips", "seed", "split")}
-        protocol = protocol_of(config, own.protocol, given)
+        protocol = protocol_of(config, data, own.protocol, given)
     last = run_dir.rows()[-1]
     said = " ".join(f"{key}={value}" for key, value in variant.items())
     asked = {
