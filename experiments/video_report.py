@@ -61,7 +61,8 @@ def headline(metrics: Mapping[str, Any]) -> tuple[str, list[str]]:
         _ahead("PSNR", psnr, "mean_frame", "the mean of the context", higher=True),
     ]
     several = metrics.get("diversity")
-    if isinstance(several, Mapping) and not any(several.get("model") or (None,)):
+    differ = several.get("model") if isinstance(several, Mapping) else None
+    if differ and not any(differ):
         more.append("All futures drawn of a clip are the same: the model leaves nothing to chance.")
     position = metrics.get("position_error")
     if isinstance(position, Mapping) and any(value is not None for value in position.get("model") or ()):
