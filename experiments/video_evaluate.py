@@ -59,9 +59,17 @@ def run(raw: Mapping[str, Any]) -> None:
             protocol = protocol_of(config, data, raw["protocol"], given)
             metrics = {name: measures.load_metric(target) for name, target in raw["metrics"].items()}
         batch = config.batch if raw["batch"] is None else raw["batch"]
+        options, chosen = dict(raw["model"]), None
+        if raw["choose"]:
+            from .video_choose import choose
+
+            picked, model, chosen = choose(config, model, data, variables, protocol, raw)
+            options |= picked
         result = evaluate_model(model, data, variables, protocol, batch, phase, metrics)
-    if raw["model"]:
-        result.summary["model_options"] = dict(raw["model"])  # that differ from the run's config.yaml
+    if options:
+        result.summary["model_options"] = plain(options)  # that differ from the run's config.yaml
+    if chosen:
+        result.summary["chosen"] = chosen
     out = Path(raw["out"]) if raw["out"] else None
     write_evaluation(run_dir, config, result, out, _restored_step(run_dir, raw["step"]))
     print(summary_text(result.summary))

@@ -36,7 +36,7 @@ def restore_video_run(
         with input_errors():
             learner = build_learner(config, build_model(config, data))
             model = build_model(config, data, **raw["model"])
-            _same_parameters(learner.model, model, raw["model"])
+            same_parameters(learner.model, model, raw["model"])
             if not run_dir.checkpoints.is_dir():
                 raise InputError(f"{run_dir.path} holds no checkpoint yet; train it first")
             with contextlib.closing(Checkpoints(run_dir.checkpoints)) as checkpoints:
@@ -47,7 +47,7 @@ def restore_video_run(
     return run_dir, config, model, data, {"params": trained(state), "frozen": frozen}
 
 
-def _same_parameters(trained: FrameModel, asked: FrameModel, options: Mapping[str, Any]) -> None:
+def same_parameters(trained: FrameModel, asked: FrameModel, options: Mapping[str, Any]) -> None:
     """Raise `InputError` where a model evaluated with other options has parameters that were not trained."""
     if not options:
         return

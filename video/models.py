@@ -115,11 +115,14 @@ def make_model(
     valid = {field.name for field in dataclasses.fields(cls)} - {"core", *data}
     if "autoencoder" in valid:
         valid = (valid | set(_AUTOENCODER)) - {"autoencoder"}
+    known = valid
+    if default_core is not None:
+        known = valid | {"core", "core_options", *(key for key in _CORE if hasattr(made["core"], key))}
     for option in given:
         if option not in valid:
             raise ValueError(
-                f"model {name!r} has no option {option!r}{_near(option, valid)}; "
-                f"its options are {', '.join(sorted(valid))}"
+                f"model {name!r} has no option {option!r}{_near(option, known)}; "
+                f"its options are {', '.join(sorted(known))}"
             )
     given = _typed(Autoencoder, _typed(cls, given))
     if "latent_channels" in valid:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from resetta.cores import make_core
+from resetta.cores import frame_attention, make_core
 from resetta.cores.frame_attention import head_slopes
 
 T, B, H, W, C = 9, 2, 3, 2, 5
@@ -196,8 +196,8 @@ def test_a_condition_is_its_own_frames():
     assert moved[4:8, 0].all()  # by its keys and values, those that follow
 
 
-def test_long_pieces_go_block_by_block_and_start_anywhere():
-    """Whatever the length, and however long ago a sequence began."""
+def test_long_pieces_go_block_by_block_and_start_anywhere(monkeypatch):
+    """Whatever the length, and however long ago a sequence began, and however small the blocks are."""
     core = _core()
     rng = np.random.default_rng(3)
     x = rng.normal(size=(2 * T + 1, B, H, W, C)).astype(np.float32)
@@ -207,6 +207,8 @@ def test_long_pieces_go_block_by_block_and_start_anywhere():
     # of two layers, the last 2 (WINDOW - 1) frames are all that matters
     late = core.apply(params, carry, x[8:], reset[8:])[1]
     np.testing.assert_allclose(late[6:], whole[14:], atol=1e-5)
+    monkeypatch.setattr(frame_attention, "BLOCK_TOKENS", 2 * H * W)
+    np.testing.assert_allclose(core.apply(params, carry, x, reset)[1], whole, atol=1e-5)
 
 
 def test_mistakes_are_sentences():

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from resetta.experiments import video_evaluate
+from resetta.experiments import video_choose, video_evaluate
 from resetta.experiments.checkpoint import Checkpoints
 from resetta.experiments.errors import InputError
 from resetta.experiments.run_dir import RunDir
@@ -86,6 +86,9 @@ class Lighter:
     channels: int = 1
     actions: ActionSpace = DISCRETE
     streams: bool = False
+
+    def init(self, key):
+        return self.variables["params"]
 
     def initial_memory(self, batch):
         return jnp.zeros((batch, self.size, self.size, 1))
@@ -404,7 +407,9 @@ def test_the_result_is_of_the_checkpoint_that_was_restored(chosen, told, tmp_pat
     raw = dict.fromkeys(
         ("protocol", "context", "frames", "clips", "samples", "seed", "split", "batch", "out")
     )
-    video_evaluate.run(raw | {"metrics": {}, "model": {"lighter": 1}, "step": chosen, "samples": 1})
+    video_evaluate.run(
+        raw | {"metrics": {}, "model": {"lighter": 1}, "choose": {}, "step": chosen, "samples": 1}
+    )
     written = json.loads(run.eval_json.read_text())
     assert (written["step"], written["train_seconds"]) == told
     assert written["model_options"] == {"lighter": 1}
@@ -415,6 +420,45 @@ def test_the_result_is_of_the_checkpoint_that_was_restored(chosen, told, tmp_pat
     page = run.report.read_text()
     assert "evaluated at step" in page
     assert "lighter 1" in page
+
+
+@pytest.mark.parametrize("by", ["psnr", "position_error"])
+def test_options_are_chosen_on_other_clips(by, monkeypatch):
+    """Of two models the one is right that obeys: where more is better and where less is."""
+    model, looked_at = Lighter(5.0), []
+
+    @dataclasses.dataclass(frozen=True)
+    class Watched(Greys):
+        def read(self, split, ids, starts, frames):
+            looked_at.append((split, len(ids)))
+            return super().read(split, ids, starts, frames)
+
+    def build(config, data, **options):
+        return dataclasses.replace(model, **options)
+
+    monkeypatch.setattr(video_choose, "build_model", build)
+    raw = {"model": {"noise": 0}, "choose_by": by, "choose_clips": 2}
+    given: Any = (fake_config(), model, Watched(facts=True), model.variables, PROTOCOL)
+    choose = {"obey": [False, True], "size": [12]}
+    chosen = video_choose.choose(*given, {**raw, "choose": choose})
+    assert chosen.options == {"obey": True, "size": 12}
+    assert chosen.model == Lighter(5.0, obey=True)
+    record = chosen.record
+    assert looked_at == [("train", 2)]
+    assert (record["by"], record["clips"], record["split"]) == (by, 2, "train")
+    first, second = (row[by] for row in record["candidates"])
+    assert second == pytest.approx(100.0 if by == "psnr" else 0.0)
+    assert (first < second) == (by == "psnr")
+    for wrong, sentence in (
+        ({"choose": {"obey": 0.1}}, r"choose.obey=0.1 must be a list of candidates, as in \[0,0.03,0.1\]"),
+        (
+            {"choose": {}, "choose_by": "fvd"},
+            "choose_by='fvd' must be one of psnr, ssim, mse, position_error",
+        ),
+        ({"choose": {}, "choose_clips": 0}, "clips=0 must be a whole number"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            video_choose.choose(*given, {**raw, **wrong})
 
 
 def test_the_table_on_the_screen():

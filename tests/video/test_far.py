@@ -372,13 +372,12 @@ def _moving_square(seed, length=6, batch=8):
     return Clip(frames, None, reset)
 
 
-def test_the_loss_falls_on_a_moving_square():
-    """And the context is what makes it fall: without one the same parameters do worse."""
-    model = _model(ActionSpace(), features=24)
+def test_where_the_square_goes_is_learnt_from_its_past():
+    """On unseen clips, of a frame that is mostly noise: the velocity's error, with its past and without."""
+    model = _model(ActionSpace(), features=24, clean_probability=0.5)
     autoencoder = model.autoencoder.init(jax.random.key(2))
-    frames = to_float(jnp.asarray(_moving_square(0).frames))
-    frozen = model.autoencoder.freeze(autoencoder, frames)
-    optimiser = optax.adam(5e-3)
+    frozen = model.autoencoder.freeze(autoencoder, to_float(jnp.asarray(_moving_square(0).frames)))
+    optimiser = optax.adam(1e-2)
 
     @jax.jit
     def update(params, state, clip, key):
@@ -388,23 +387,31 @@ def test_the_loss_falls_on_a_moving_square():
         updates, state = optimiser.update(jax.grad(loss)(params), state, params)
         return optax.apply_updates(params, updates), state
 
-    @jax.jit
-    def mean_loss(params, clip):
-        keys = jax.random.split(jax.random.key(99), 8)
-        return jax.lax.map(lambda k: model.loss({"params": params, "frozen": frozen}, (), clip, k)[0], keys)
+    clip = _moving_square(1000, length=4, batch=32)
+    latents = model.autoencoder.encode(frozen, to_float(jnp.asarray(clip.frames)))
+    noise = jax.random.normal(jax.random.key(9), latents.shape)
+    clean = np.broadcast_to(np.arange(4)[:, None] < 3, clip.reset.shape)
 
-    params = model.init(jax.random.key(0))
-    unseen = _moving_square(1000)
-    before = mean_loss(params, unseen).mean()
+    @jax.jit
+    def error(params, reset):
+        sigma = jnp.where(clean, 0.0, 0.9)
+        level, empty = sigma[..., None, None, None], model.initial_memory(32)
+        x = (1 - level) * latents + level * noise
+        told = (None, np.zeros_like(clean), reset)
+        _, v = model.velocity({"params": params, "frozen": frozen}, empty, x, sigma, clean, *told)
+        return ((v - (noise - latents))[3] ** 2).mean()
+
+    params = jax.jit(model.init)(jax.random.key(0))
+    before = error(params, clip.reset)
     state = optimiser.init(params)
     for step in range(150):
-        clip = _moving_square(step)
-        params, state = update(params, state, clip, jax.random.key(step))
-    after = mean_loss(params, unseen).mean()
-    alone = mean_loss(params, unseen._replace(reset=np.ones_like(unseen.reset))).mean()
-    print("\nlosses", before, after, alone)
-    assert after < 0.5 * before
-    assert after < 0.9 * alone
+        params, state = update(params, state, _moving_square(step, 4, 16), jax.random.key(step))
+    alone = clip.reset.copy()
+    alone[3] = True
+    with_past, without = error(params, clip.reset), error(params, alone)
+    print("\nerrors", before, with_past, without)  # 2.14, 0.64 and 0.81 on one machine
+    assert with_past < 0.5 * before
+    assert with_past < 0.9 * without
 
 
 @pytest.mark.parametrize(
