@@ -1,4 +1,4 @@
-"""resetta bench video: training, sampling and reading, each measured by a module of its own."""
+"""resetta bench video: training, sampling, reading, streams, each measured by a module of its own."""
 
 import dataclasses
 import json
@@ -16,7 +16,7 @@ from ..errors import InputError, input_errors
 from ..run_dir import write_json
 from .results import describe, save
 
-PARTS = ("training", "sampling", "loader")
+PARTS = ("training", "sampling", "loader", "streaming")
 _ADDED = ("command", "label", "variant")
 
 
@@ -34,6 +34,7 @@ class VideoSettings:
     training: dict[str, Any]
     sampling: dict[str, Any]
     loader: dict[str, Any]
+    streaming: dict[str, Any]
     precision: str = "float32"
 
     def __post_init__(self) -> None:
@@ -52,14 +53,19 @@ def run(configs: Sequence[Mapping[str, Any]]) -> None:
     The file is written after every case. Where it is there and lacks cases, with the same settings, device
     and versions, only those are measured.
     """
-    from . import video_loader, video_sampling, video_training
+    from . import video_loader, video_sampling, video_streaming, video_training
 
     if len(configs) != 1:
         raise InputError("bench video takes one value of each key; run it again with another out= to compare")
     raw = {key: value for key, value in configs[0].items() if key not in _ADDED}
     with input_errors():
         own = build_dataclass(VideoSettings, raw, "")
-    modules = {"training": video_training, "sampling": video_sampling, "loader": video_loader}
+    modules = {
+        "training": video_training,
+        "sampling": video_sampling,
+        "loader": video_loader,
+        "streaming": video_streaming,
+    }
     with settings(own):
         for part in own.parts:
             with input_errors():

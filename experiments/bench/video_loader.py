@@ -1,7 +1,6 @@
 """Reading videos: frames a second a core, from files and from their copies, and memory over many opens."""
 
 import functools
-import os
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from ..logs import phase
 from .results import Table, spread, spread_text
 from .timing import now
 from .turns import in_turns
+from .video_streaming import resident_bytes
 
 if TYPE_CHECKING:
     from .video import VideoSettings
@@ -105,16 +105,10 @@ def _opens(own: "VideoSettings") -> list[dict[str, Any]]:
             read_frames(paths[k % len(paths)], [k % o["frames"]])
             close_readers()
             if k + 1 in (max(o["opens"] // 10, 1), o["opens"]):
-                seen.append(_resident())
+                seen.append(resident_bytes())
         spent = now() - start
     facts = {"early_bytes": seen[0], "late_bytes": seen[-1], "cpu_seconds": spent.cpu}
     return [{"opens": o["opens"], **facts}]
-
-
-def _resident() -> int:
-    """Bytes of this process in memory."""
-    status = Path("/proc/self/statm")
-    return int(status.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if status.exists() else 0
 
 
 def table(result: Mapping[str, Any]) -> Table:

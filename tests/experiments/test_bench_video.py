@@ -102,8 +102,27 @@ def test_reading(tmp_path):
     assert rows[-1]["late_bytes"] > 0
 
 
+def test_memory_over_a_stream_is_constant(tmp_path):
+    small = ["streaming.models=[conv_s5]", "streaming.frames=60", "streaming.chunk=3", "streaming.length=25"]
+    run([_config(tmp_path, "parts=[streaming]", *small)])
+    rows = json.loads((tmp_path / "video_streaming.json").read_text())["rows"]
+    assert [row["what"] for row in rows] == ["training", "sampling"]
+    for row in rows:
+        assert [look["frames"] for look in row["looks"]] == list(range(6, 61, 6))
+        assert {look["programs"] for look in row["looks"]} == {1}
+        assert len({look["array_bytes"] for look in row["looks"][1:]}) == 1
+        assert row["memory_bytes"] > 0
+    assert (tmp_path / "video_streaming.png").exists()
+
+
 def test_mistakes_are_sentences(tmp_path):
     with pytest.raises(InputError, match="parts='trainin' must be one of training, sampling, loader"):
         run([_config(tmp_path, "parts=[trainin]")])
+    for options, sentence in (
+        (["models=[far]", "options.features=36"], "streaming.models has far, which carries no memory"),
+        (["frames=50"], "streaming.frames=50 must be 10 chunks or more"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            run([_config(tmp_path, "parts=[streaming]", *(f"streaming.{option}" for option in options))])
     with pytest.raises(InputError, match="unknown model 'gpt'; choose from conv_s5"):
         run([_config(tmp_path, "parts=[sampling]", "sampling.models=[gpt]")])

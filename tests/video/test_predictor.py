@@ -149,6 +149,13 @@ def test_patches_are_put_back_where_they_were():
         ({"name": "conv_s5", "core": "gru", "tokens": "grid"}, "use tokens=pooled"),
         ({"name": "conv_s5", "tokens": "patch"}, "use tokens=grid"),
         ({"name": "conv_s5", "patch": 3}, "size=16 is not divisible by 6"),
+        ({"name": "conv_s5", "num_layer": 2}, "no option 'num_layer' .did you mean 'num_layers'"),
+        ({"name": "conv_s5", "num_layers": 0}, "model.num_layers=0 must be more than 0"),
+        ({"name": "conv_s5", "patch": "two"}, "model.patch='two' must be a whole number"),
+        ({"name": "conv_s5", "widths": 8}, "model.widths=8 must be a list of whole numbers"),
+        ({"name": "conv_s5", "mse_weight": 2}, "mse_weight=2.0 must be from 0 to 1"),
+        ({"name": "conv_s5", "core_options": 3}, "model.core_options=3 must be a mapping"),
+        ({"name": "conv_s5", "window": 4}, "core 'conv_s5' has no option 'window'"),
     ],
 )
 def test_mistakes_are_sentences(options, sentence):
