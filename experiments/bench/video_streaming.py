@@ -147,6 +147,8 @@ def table(result: Mapping[str, Any]) -> Table:
         "arrays: all that JAX holds; resident: the whole process, libraries and compiled programs with it",
         "parts are measured one after the other in one process, whose memory is not given back in between",
     ]
+    if result.get("left"):
+        notes.append(f"not measured: {', '.join(result['left'])}")
     return Table("Memory over a stream of frames", header, rows, notes)
 
 
