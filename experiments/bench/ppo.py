@@ -120,8 +120,7 @@ def table(result: Mapping[str, Any]) -> Table:
         [
             row["label"],
             short(row["parameters"]),
-            spread_text(row["seconds_per_update"]),
-            f"{row['floor_seconds']:.3g} ({row['floor_fraction']:.0%})",
+            *_update_texts(row),
             spread_text(row["steps_per_cpu_second"]),
             spread_text(row["steps_per_second"]),
             *(f"{row[name]:.1f}" for name in times),
@@ -136,7 +135,15 @@ def table(result: Mapping[str, Any]) -> Table:
         f"in turns; the first {_DROPPED} updates are dropped",
         "floor: every matrix product and kernel moves its operands and results once or multiplies, and every "
         "recurrence moves its inputs and states once, at the ceilings; all else is free",
-        f"the ceilings: {Ceilings(**result['ceilings']).text()}",
+        *([f"the ceilings: {Ceilings(**result['ceilings']).text()}"] if "ceilings" in result else []),
         "CPU-seconds are those of all threads of the process; on an accelerator only steps per second count",
     ]
     return Table("PPO: environment steps per second", header, rows, notes)
+
+
+def _update_texts(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Seconds of an update and their floor; nothing in results from before they were measured."""
+    if "floor_seconds" not in row:
+        return "", ""
+    floor = f"{row['floor_seconds']:.3g} ({row['floor_fraction']:.0%})"
+    return spread_text(row["seconds_per_update"]), floor

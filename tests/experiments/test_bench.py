@@ -213,6 +213,10 @@ def test_cores_go_on_from_the_rows_that_are_kept(tmp_path, monkeypatch, capsys):
     assert measured == [16]
     assert bench(tmp_path, "cores", *small, "lengths=[4]", "turns=3")["rows"]
     assert measured == [16, 4], "another question is not answered by what was kept"
+    late = bench(tmp_path, "cores", *small, "lengths=[2,4]", "turns=3", "seconds=0")
+    assert (measured, late["left"]) == ([16, 4, 2], []), "what is kept is not left out"
+    late = bench(tmp_path, "cores", *small, "lengths=[4,8]", "turns=3", "seconds=0")
+    assert (measured, late["left"]) == ([16, 4, 2], ["gru T=8"])
     assert "out of memory" not in capsys.readouterr().out
 
 
