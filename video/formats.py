@@ -34,6 +34,7 @@ VIDEOS = (".mp4", ".avi", ".mkv", ".webm")
 IMAGES = (".png", ".jpg", ".jpeg")
 ARRAYS = (".npz", ".npy")
 ARRAY_KEYS = ("data", "arr_0")  # of .npz files with many clips
+_PIPE = "is a pipe, a socket or a device; only regular files are opened"  # reading one may never end
 _MNIST_FRAMES = 20
 _CHANNELS = (1, 3)
 
@@ -89,6 +90,10 @@ def find_clips(root: str | os.PathLike[str], format: str = "auto") -> list[Sourc
         else:
             sources = _below(base, top, wanted, None)
     _refuse_twice(sources)
+    sources = [
+        dataclasses.replace(source, fault=_PIPE) if any(map(_is_pipe, source.files)) else source
+        for source in sources
+    ]
     return sorted(sources, key=lambda source: natural(source.name))
 
 
@@ -221,6 +226,8 @@ def _array(base: Path, file: Path, split: str | None) -> list[Source]:
 
 def _header(path: Path) -> tuple[str | None, tuple[int, ...]]:
     """The key (None in an .npy) and the shape of the array of frames, from the file's header alone."""
+    if _is_pipe(path):
+        raise OSError(_PIPE)
     if path.suffix.lower() == ".npy":
         with path.open("rb") as file:
             return None, _shape(file)
@@ -306,6 +313,12 @@ def _contained(base: Path, path: Path) -> Path:
     if not real.is_relative_to(base):
         raise ValueError(f"{path} leads out of {base}, to {real}; copy what it names into the folder")
     return real
+
+
+def _is_pipe(file: str | Path) -> bool:
+    """Whether it is there and neither a regular file nor a folder."""
+    path = Path(file)
+    return not path.is_file() and not path.is_dir() and path.exists()
 
 
 def _name(base: Path, path: Path) -> str:

@@ -210,7 +210,12 @@ def forget_arrays() -> None:
 def _load(path: str, changed: int) -> np.ndarray:
     array: Any
     if path.lower().endswith(".npy"):
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        try:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except ValueError as error:
+            if "mmap length" in str(error):  # all that numpy says of an array whose end is missing
+                raise BadClip("is truncated: it has fewer bytes than its header declares") from error
+            raise
     else:
         with np.load(path, allow_pickle=False) as archive:
             array = archive[array_key(archive.files) or "video"]

@@ -265,6 +265,25 @@ def test_nothing_outside_the_folder_is_followed(tmp_path, how):
         _load(root)
 
 
+@pytest.mark.parametrize("name", ["pipe.mp4", "pipe.npy", "images/2.png"])
+def test_a_pipe_is_named_and_never_opened(tmp_path, name):
+    frame = Image.new("RGB", (SIZE, SIZE))
+    (tmp_path / "images").mkdir()
+    for k in range(2):
+        frame.save(tmp_path / "images" / f"{k}.png")
+    os.mkfifo(tmp_path / name)  # nobody writes into it: opening it would wait for ever
+    with pytest.raises(ValueError, match=r"1 of . clips .* is a pipe, a socket or a device"):
+        _load(tmp_path)
+
+
+def test_an_array_cut_short_is_truncated(tmp_path):
+    np.save(tmp_path / "all.npy", np.zeros((2, 5, SIZE, SIZE), np.uint8))
+    data = (tmp_path / "all.npy").read_bytes()
+    (tmp_path / "all.npy").write_bytes(data[:-SIZE])
+    with pytest.raises(ValueError, match=r"2 of 2 clips .*all.npy#0: is truncated"):
+        _load(tmp_path)
+
+
 def test_no_pickle_is_ever_opened(tmp_path):
     np.savez(tmp_path / "0.npz", video=np.array([{"a": 1}], object))
     with pytest.raises(ValueError, match=r"1 of 1 clips .*0.npz"):
