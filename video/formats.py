@@ -299,6 +299,8 @@ def _listed(base: Path, file: Path, split: str | None) -> list[Source]:
             )
         if not isinstance(video, str) or not isinstance(actions, str | None):
             raise ValueError(f"entry {i} of {file.name} has no `video_path`; give one, as a string")
+        if "\0" in video + (actions or ""):
+            raise ValueError(f"entry {i} of {file.name} has a null character in a path; mend the list")
         path = file.parent / video
         if path.suffix.lower() not in (*VIDEOS, ".npz"):
             raise ValueError(f"{file.name} lists {video!r}; use .npz or one of {', '.join(VIDEOS)}")

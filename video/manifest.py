@@ -82,6 +82,8 @@ def ingest(
     """
     if actions not in (None, *CONVENTIONS):
         raise ValueError(f"actions={actions!r} is unknown; use one of {', '.join(CONVENTIONS)}, or null")
+    if max_bad < 0:
+        raise ValueError(f"max_bad={max_bad} must be at least 0, which lets no clip be unusable")
     found = survey(
         root,
         size=size,

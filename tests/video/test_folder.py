@@ -88,6 +88,8 @@ def test_what_is_bad_is_named_counted_and_only_skipped_on_request(tmp_path):
     assert kept.count("train") + kept.count("test") == 4
     with pytest.raises(ValueError, match=r"clip_0.mp4: it has 4 frames and 5 are needed"):
         _load(folder, max_bad=2, min_frames=5)
+    with pytest.raises(ValueError, match=r"max_bad=-1 must be at least 0"):
+        _load(folder, max_bad=-1)
     lines = inspect(folder, size=SIZE, backend="pyav")
     assert [line.split()[1] for line in lines if line.startswith("bad")] == ["cut.mp4:", "empty.mp4:"]
 
@@ -250,6 +252,9 @@ def test_lists_of_clips(tmp_path):
     (tmp_path / "latents.json").write_text(json.dumps([{"latent_path": "x.npz"}]))
     with pytest.raises(ValueError, match=r"latents.json lists latents, .*; give `video_path`"):
         _load(tmp_path / "latents.json")
+    (tmp_path / "null.json").write_text(json.dumps([{"video_path": "x\0.npz"}]))
+    with pytest.raises(ValueError, match=r"entry 0 of null.json has a null character in a path"):
+        _load(tmp_path / "null.json")
 
 
 @pytest.mark.parametrize("how", ["link", "parent", "absolute"])
