@@ -37,10 +37,10 @@ CASES = [
     ("s5", {"engine": "paper", "num_layers": 1}),
     ("conv_s5", {"num_layers": 1}),
     ("conv_lstm", {}),
-    ("frame_attention", {"num_heads": 1, "window": 5}),  # neither T nor the chunks are multiples of it
+    # neither T nor the chunks are multiples of the window
+    ("frame_attention", {"num_heads": 1, "window": 5, "decay": 1.0, "slopes": "geometric"}),
     ("frame_attention", {"num_heads": 1, "window": 1, "num_layers": 1}),
     ("frame_attention", {"num_heads": 1, "window": 64, "num_layers": 1, "decay": 0.1, "remat": True}),
-    ("frame_attention", {"num_heads": 1, "window": 3, "decay": 1.0, "slopes": "geometric"}),
     ("conv_lstm", {"num_layers": 1, "nonlinearity": "none", "remat": True, "unroll": 2}),
 ]
 
