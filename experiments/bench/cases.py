@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from ..config import TrainConfig, build_dataclass, train_config
 from ..errors import InputError, input_errors
 
-_ADDED = ("command", "label", "variant")
+ADDED = ("command", "label", "variant")  # keys of `expand`, which are no settings
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,6 +41,25 @@ class Case:
 
 
 S = TypeVar("S", bound=Settings)
+One = TypeVar("One")
+
+
+def read_one(
+    configs: Sequence[Mapping[str, Any]],
+    settings: type[One],
+    cure: str = "run it again with another out= to compare",
+) -> One:
+    """The settings of a benchmark that takes one value of each key; `InputError` for a mistake."""
+    if len(configs) != 1:
+        name = configs[0]["command"].split()[2]
+        raise InputError(f"bench {name} takes one value of each key; {cure}")
+    with input_errors():
+        return build_dataclass(settings, plain_settings(configs[0]), "")
+
+
+def plain_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration without the keys that `expand` adds."""
+    return {key: value for key, value in config.items() if key not in ADDED}
 
 
 def read_cases(configs: Sequence[Mapping[str, Any]], settings: type[S]) -> tuple[S, list[Case]]:
@@ -50,7 +69,7 @@ def read_cases(configs: Sequence[Mapping[str, Any]], settings: type[S]) -> tuple
     with input_errors():
         for config in configs:
             found.append(_settings(settings, {name: config[name] for name in own}))
-            raw = {key: value for key, value in config.items() if key not in (*own, *_ADDED)}
+            raw = {key: value for key, value in config.items() if key not in (*own, *ADDED)}
             if raw.get("run_dir"):
                 raise InputError(f"run_dir={raw['run_dir']} is not a setting of a benchmark; use out=...")
             case = Case(config["label"], config["variant"], config["command"], train_config(raw), raw)

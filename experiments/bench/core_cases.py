@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from ...cores import Core, make_core
 from ..config import DEVICES, build_dataclass, check_choice
 from ..errors import InputError, input_errors
+from .cases import plain_settings
 
-_ADDED = ("command", "label", "variant")
 _UNIT = 32  # widths are multiples: heads of even width, lanes of a warp
 
 
@@ -59,7 +59,7 @@ def read_core_cases(configs: Sequence[Mapping[str, Any]], settings: type[S]) -> 
     cases = []
     with input_errors():
         for config in configs:
-            raw = {key: value for key, value in config.items() if key not in _ADDED}
+            raw = plain_settings(config)
             found.append(build_dataclass(settings, raw, ""))
             options = {key: value for key, value in raw["core"].items() if key not in ("name", "target")}
             case = CoreCase(config["label"], str(raw["core"]["name"]), options)

@@ -8,20 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..build import settings
-from ..config import DEVICES, build_dataclass, check_choice
-from ..errors import InputError, input_errors
+from ..config import DEVICES, check_choice
+from ..errors import input_errors
 from ..logs import phase
 from ..run_dir import RunDir, write_json
 from ..video_evaluate import evaluate_model, protocol_of
 from ..video_restore import restore_video_run
-from .cases import check_counts
+from .cases import check_counts, read_one
 from .figures import against
 from .results import Table, describe, save
 
 if TYPE_CHECKING:
     from ..plots import Figure
 
-_ADDED = ("command", "label", "variant")
 _MEASURES = ("position_error", "psnr")
 _WHO = ("model", "copy_last", "mean_frame", "constant")
 
@@ -59,11 +58,8 @@ class HorizonSettings:
 
 def run(configs: Sequence[Mapping[str, Any]]) -> None:
     """Evaluate every variant of every run and write `<out>/horizons.json`."""
-    if len(configs) != 1:
-        raise InputError("bench horizons takes one value of each key; give several runs as runs=[A,B]")
-    raw = {key: value for key, value in configs[0].items() if key not in _ADDED}
+    own = read_one(configs, HorizonSettings, "give several runs as runs=[A,B]")
     with input_errors():
-        own = build_dataclass(HorizonSettings, raw, "")
         for path in own.runs:
             RunDir.read(path).check_kind("bench horizons", video=True)
     path, rows = Path(own.out) / "horizons.json", []

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 
 from ...cores import scan
 from ..build import settings
-from ..config import DEVICES, build_dataclass, check_choice
-from ..errors import InputError, input_errors
+from ..config import DEVICES, check_choice
 from ..logs import phase
 from ..run_dir import write_json
+from .cases import read_one
 from .ceilings import measure_ceilings
 from .figures import bars
 from .results import Table, describe, save, short, spread, spread_text
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 _LARGE = ((1024, 512, 128), (1024, 64, 128), (128, 2048, 128), (16384, 4, 128))
 _SMALL = ((256, 16, 64), (1024, 4, 64))
-_ADDED = ("command", "label", "variant")
 # Real products and sums of one complex state: g·h + u forward, and as many for the gradients of each factor.
 _FLOPS = {"forward": 8, "both": 24}
 # Complex numbers read or written at a step: u and h forward, then the cotangent, h and the gradient of u.
@@ -75,11 +74,7 @@ def _whole(n: Any) -> bool:
 
 def run(configs: Sequence[Mapping[str, Any]]) -> None:
     """Measure every engine at every shape and write `<out>/scan.json`."""
-    if len(configs) != 1:
-        raise InputError("bench scan takes one value of each key; run it again with another out= to compare")
-    raw = {key: value for key, value in configs[0].items() if key not in _ADDED}
-    with input_errors():
-        own = build_dataclass(ScanSettings, raw, "")
+    own = read_one(configs, ScanSettings)
     with settings(own):
         prepare()
         on_cpu = jax.default_backend() == "cpu"

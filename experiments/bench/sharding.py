@@ -18,16 +18,16 @@ from jax.sharding import PartitionSpec as P
 from ...cores import make_core
 from ...cores.sharded import DATA, SEQUENCE, sequence_scan
 from ..build import default_device, settings
-from ..config import DEVICES, MeshConfig, build_dataclass, check_choice
+from ..config import DEVICES, MeshConfig, check_choice
 from ..devices import run_mesh
-from ..errors import InputError, input_errors
+from ..errors import input_errors
 from ..logs import phase
+from .cases import plain_settings, read_one
 from .results import Table, describe, save, spread, spread_text
 from .timing import prepare
 from .turns import in_turns
 
 PARTS = ("scan", "s5", "attention")
-_ADDED = ("command", "label", "variant")
 _VIRTUAL = "--xla_force_host_platform_device_count"
 _MIB = 2**20
 
@@ -67,11 +67,7 @@ class ShardingSettings:
 
 def run(configs: Sequence[Mapping[str, Any]]) -> None:
     """Measure the parts that are asked for and write `<out>/sharding.json`."""
-    if len(configs) != 1:
-        raise InputError("bench sharding takes one value of each key; run it again with another out=")
-    raw = {key: value for key, value in configs[0].items() if key not in _ADDED}
-    with input_errors():
-        own = build_dataclass(ShardingSettings, raw, "")
+    own = read_one(configs, ShardingSettings, "run it again with another out=")
     with settings(own):
         if _again_with_virtual_devices(own, configs[0]["command"]):
             return
@@ -84,7 +80,7 @@ def run(configs: Sequence[Mapping[str, Any]]) -> None:
             dataclasses.asdict(own),
             command=configs[0]["command"],
             seeds=[own.seed],
-            configs=dict.fromkeys(own.parts, raw),
+            configs=dict.fromkeys(own.parts, plain_settings(configs[0])),
             rows=rows,
         )
     save(result, Path(own.out), table(result), None)

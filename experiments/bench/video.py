@@ -11,13 +11,13 @@ from typing import Any
 import jax
 
 from ..build import settings
-from ..config import DEVICES, build_dataclass, check_choice
-from ..errors import InputError, input_errors
+from ..config import DEVICES, check_choice
+from ..errors import input_errors
 from ..run_dir import write_json
+from .cases import read_one
 from .results import describe, save
 
 PARTS = ("training", "sampling", "loader", "streaming")
-_ADDED = ("command", "label", "variant")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,11 +55,7 @@ def run(configs: Sequence[Mapping[str, Any]]) -> None:
     """
     from . import video_loader, video_sampling, video_streaming, video_training
 
-    if len(configs) != 1:
-        raise InputError("bench video takes one value of each key; run it again with another out= to compare")
-    raw = {key: value for key, value in configs[0].items() if key not in _ADDED}
-    with input_errors():
-        own = build_dataclass(VideoSettings, raw, "")
+    own = read_one(configs, VideoSettings)
     modules = {
         "training": video_training,
         "sampling": video_sampling,
