@@ -26,6 +26,7 @@ def make_meta_env(
     held_out_physics: Mapping[str, tuple[float, float]] | None = None,
     train_tasks: int | None = None,
     reward_scale: float = 1.0,
+    reward_input: bool = True,
 ) -> MetaEnv:
     """A batch of `num_envs` meta-environments of the tasks described; see configs/env/plain.yaml.
 
@@ -70,7 +71,7 @@ def make_meta_env(
     ]
     for family in families:
         family.ids(split)  # raises where the split is empty
-    return MetaEnv(make_lanes(families, num_envs, reward_scale), trials, split)
+    return MetaEnv(make_lanes(families, num_envs, reward_scale), trials, split, reward_input)
 
 
 def _observation_width(bases: list[BaseEnv], projection: str, width: int | None) -> int:

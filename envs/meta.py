@@ -88,12 +88,14 @@ class MetaEnv:
     (`lax.switch` under `vmap` would compute every base environment for every row.)
 
     `trials` is K. In a meta-episode (K > 1) the last trial's end is `terminated` whatever ended it; with
-    K = 1 a time limit stays `truncated`, as in ordinary RL.
+    K = 1 a time limit stays `truncated`, as in ordinary RL. Without `reward_input` the agent sees zeros for
+    its previous rewards: a reward that tells of the hidden state (Pendulum's does) makes a task easier.
     """
 
     lanes: tuple[Lane, ...]
     trials: int
     split: str = "train"
+    reward_input: bool = True
 
     @property
     def num_envs(self) -> int:
@@ -221,7 +223,8 @@ class MetaEnv:
             else jnp.clip(action, -1.0, 1.0)
         )
         no = jnp.zeros(n, bool)
-        final = Input(jax.vmap(self._observe)(state.task, observation), previous, reward, no, no)
+        seen = reward if self.reward_input else jnp.zeros_like(reward)
+        final = Input(jax.vmap(self._observe)(state.task, observation), previous, seen, no, no)
 
         def new_tasks(task: Task) -> Task:
             fresh = jax.vmap(family.make)(self._sample_ids(lane, keys.ids))
@@ -236,7 +239,7 @@ class MetaEnv:
         next_input = Input(
             jax.vmap(self._observe)(task, observation),
             jnp.where(meta_end[:, None], 0.0, previous),
-            jnp.where(meta_end, 0.0, reward),
+            jnp.where(meta_end, 0.0, seen),
             trial_end,
             meta_end,
         )

@@ -26,6 +26,7 @@ class EnvConfig:
     held_out_physics: dict[str, Any] = dataclasses.field(default_factory=dict)
     train_tasks: int | None = None
     reward_scale: float = 1.0
+    reward_input: bool = True
     target: str | None = None  # env=module:Name only; already part of lanes
 
 

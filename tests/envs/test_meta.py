@@ -1,5 +1,6 @@
 """Meta-episodes step by step, on an environment whose every number is known."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -103,6 +104,14 @@ def test_action_and_reward_are_remembered_until_the_memory_resets():
     assert not seen.action[5].any()
     assert done.trial_return[[2, 4]].tolist() == [2, 0], "raw"
     assert done.reward.tolist() == [10, 0, 10, 0, 0]
+
+
+def test_an_agent_may_be_kept_from_its_rewards():
+    blind = dataclasses.replace(clock(), reward_input=False)
+    seen, done = play(blind, [1, 0, 1, 1])
+    assert not seen.reward.any()
+    assert not done.final.reward.any()
+    assert done.reward.tolist() == [10, 0, 10, 10]
 
 
 def test_the_final_observation_is_the_one_the_reset_hides():
