@@ -5,6 +5,7 @@ import difflib
 import importlib
 import os
 import sys
+from importlib.metadata import entry_points
 from typing import Any
 
 from .base import Core
@@ -24,8 +25,17 @@ _CORES = {
 
 
 def core_names() -> list[str]:
-    """The names that `make_core` knows; any `module:Name` of your own works beside them."""
+    """Our own cores; those of other packages (`installed_cores`) and any `module:Name` work beside them."""
     return list(_CORES)
+
+
+def installed_cores() -> dict[str, str]:
+    """Cores that other installed packages bring, name to `module:Name`: entry points of `resetta.cores`.
+
+    A name of ours stays ours, whatever is installed.
+    """
+    found = entry_points(group="resetta.cores")
+    return {point.name: f"{point.module}:{point.attr}" for point in found if point.name not in _CORES}
 
 
 def core_options(name: str) -> dict[str, Any]:
@@ -38,7 +48,7 @@ def core_options(name: str) -> dict[str, Any]:
 
 
 def make_core(name: str, **options: Any) -> Core:
-    """Make a core by name (see `core_names`), or your own by `module:Name`.
+    """Make a core by name (see `core_names`), an installed package's, or your own by `module:Name`.
 
     Raises `ValueError` for an unknown name or option, naming the valid ones.
     """
@@ -58,8 +68,9 @@ def make_core(name: str, **options: Any) -> Core:
 
 def core_class(name: str) -> type[Core]:
     """The class behind a name, or behind `module:Name`; raises `ValueError` where there is none."""
-    if ":" in name:
-        module, _, attribute = name.partition(":")
+    others = {} if name in _CORES or ":" in name else installed_cores()
+    if ":" in name or name in others:
+        module, _, attribute = others.get(name, name).partition(":")
         # A console script, unlike `python -m`, does not look for modules where it is run.
         if os.getcwd() not in sys.path and "" not in sys.path:
             sys.path.append(os.getcwd())
@@ -72,8 +83,8 @@ def core_class(name: str) -> type[Core]:
         return cls
     if name not in _CORES:
         raise ValueError(
-            f"unknown core {name!r}{_nearest(name, _CORES)}; choose from {', '.join(_CORES)}, "
-            "or give module:Name"
+            f"unknown core {name!r}{_nearest(name, [*_CORES, *others])}; "
+            f"choose from {', '.join([*_CORES, *others])}, or give module:Name"
         )
     module, _, attribute = _CORES[name].partition(":")
     return getattr(importlib.import_module(module, __package__), attribute)

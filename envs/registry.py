@@ -3,7 +3,8 @@
     base_env = make_env("cartpole", gravity=12.0, max_steps_in_episode=200)
 
 Options are fields of the environment's parameters or arguments of its constructor. `module:Name` stands
-for a user's own gymnax 1.0 `Environment` class, or a factory of one.
+for a user's own gymnax 1.0 `Environment` class, or a factory of one, and so does the name of an entry point
+of another package (see `installed`).
 """
 
 import dataclasses
@@ -15,6 +16,8 @@ import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+from .installed import installed
 
 if TYPE_CHECKING:
     from .base import BaseEnv
@@ -111,9 +114,14 @@ _OWN_LENGTH: dict[str, Callable[[Any, Any], int]] = {
 
 
 def env_names() -> list[str]:
-    """Every name that `make_env` knows, sorted; fast, since nothing is imported."""
+    """Every name of ours that `make_env` knows, sorted; fast, since nothing is imported."""
     graded = [f"{family}_{grade}" for family in _GRADED for grade in _GRADES]
     return sorted([*_GYMNAX, *_OURS, *graded, *(f"brax_{name}" for name in _BRAX)])
+
+
+def installed_envs() -> dict[str, str]:
+    """Environments of other installed packages, name to `module:Name`."""
+    return installed("envs", env_names())
 
 
 def make_env(name: str, **options: Any) -> "BaseEnv":
@@ -123,8 +131,11 @@ def make_env(name: str, **options: Any) -> "BaseEnv":
     object that is not a gymnax 1.0 `Environment` with one-dimensional actions and array observations.
     """
     if ":" in name:
-        return _make_users(name, options)
-    _check_name(name)
+        return _make_users(name, name, options)
+    others = {} if name in env_names() else installed_envs()
+    if name in others:
+        return _make_users(name, others[name], options)
+    _check_name(name, [*env_names(), *others])
     if name.startswith("brax_"):
         from .brax import BraxEnvironment, brax_arguments
 
@@ -146,8 +157,7 @@ def make_env(name: str, **options: Any) -> "BaseEnv":
     return base_env
 
 
-def _check_name(name: str) -> None:
-    names = env_names()
+def _check_name(name: str, names: list[str]) -> None:
     if name in names:
         return
     if "mnist" in name.lower():
@@ -221,13 +231,13 @@ def fitted(name: str, key: str, value: Any, default: Any) -> Any:
     return type(default)(value)
 
 
-def _make_users(path: str, options: dict[str, Any]) -> "BaseEnv":
+def _make_users(name: str, path: str, options: dict[str, Any]) -> "BaseEnv":
     constructor = load_attribute(path)
     if not callable(constructor):
         raise ValueError(
             f"{path} is a {type(constructor).__name__}, not an Environment class or a factory of one"
         )
-    base_env = _build(path, constructor, options, _arguments(constructor))
+    base_env = _build(name, constructor, options, _arguments(constructor))
     from .contract import contract_findings
 
     findings = contract_findings(base_env)

@@ -26,7 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from .errors import InputError
-from .listing import choices, did_you_mean, entries, plural, read_config
+from .listing import choices, did_you_mean, entries, installed_parts, plural, read_config
 
 GROUPS = ("core", "env", "data", "model", "experiment")
 _OPEN = ("core", "data", "model")  # with module:Name, any option may be given
@@ -38,7 +38,8 @@ _MOST_CHECKED = 64  # combinations of a sweep composed ahead of it
 class PartsSource(ConfigSource):
     """Entries of the groups that need no file: `core=module:Name`, `env=module:Name`, and `env=NAME`.
 
-    The last for every registered environment that has no file of its own.
+    The last for every registered environment that has no file of its own; and `core=NAME` and `env=NAME` for
+    what other installed packages bring.
 
     Being part of Hydra's search path, they work wherever a group is chosen: sweeps, launchers, experiments.
     """
@@ -74,7 +75,7 @@ class PartsSource(ConfigSource):
 
 def _part(config_path: str) -> tuple[str | None, dict[str, Any]] | None:
     group, _, name = config_path.removesuffix(".yaml").partition("/")
-    if ":" in name and group in _OPEN:
+    if group in _OPEN and (":" in name or name in _installed(group)):
         return None, {"defaults": ["custom", "_self_"], "target": name}
     if group != "env":
         return None
@@ -83,9 +84,14 @@ def _part(config_path: str) -> tuple[str | None, dict[str, Any]] | None:
         return "_global_", {"defaults": ["plain", "_self_"], "env": own}
     from ..envs.registry import env_names
 
-    if name not in env_names():
+    if name not in env_names() and name not in _installed(group):
         return None
     return "_global_", {"defaults": ["plain", "_self_"], "env": {"name": name, "lanes": {name: {}}}}
+
+
+def _installed(group: str) -> dict[str, str]:
+    # A file of ours wins over it, being in front on the search path.
+    return installed_parts(group, ("custom", "plain"))
 
 
 class PartsSearchPath(SearchPathPlugin):

@@ -98,7 +98,10 @@ def groups(text: str) -> dict[str, str]:
 
 
 def choices(group: str, config_dir: Path | None = None) -> dict[str, str]:
-    """The names that `group=` takes, with a sentence on each; core and env take `module:Name` beside them."""
+    """The names that `group=` takes, with a sentence on each; core and env take `module:Name` beside them.
+
+    Of cores, environments and probes, those that other installed packages bring come last.
+    """
     folder = configs(config_dir).joinpath(group)
     files = sorted(folder.iterdir(), key=lambda file: file.name) if folder.is_dir() else []
     texts = {
@@ -112,8 +115,18 @@ def choices(group: str, config_dir: Path | None = None) -> dict[str, str]:
     if group == "probe":
         from ..envs.probes.registry import probe_summaries
 
-        return probe_summaries()
-    return {name: found[name] for name in sorted(found) if name not in ("custom", "plain")}
+        found = probe_summaries()
+    else:
+        found = {name: found[name] for name in sorted(found) if name not in ("custom", "plain")}
+    others = installed_parts(group, found) if config_dir is None else {}
+    return found | {name: f"{path}, installed beside Resetta" for name, path in others.items()}
+
+
+def installed_parts(group: str, ours: Iterable[str]) -> dict[str, str]:
+    """What `group=` takes from other installed packages: names not ours, and `module:Name` of each."""
+    from ..envs.installed import installed
+
+    return installed(plural(group), [*ours]) if group in ("core", "env", "probe") else {}
 
 
 def command_help(

@@ -2,13 +2,15 @@
 
     probe = make_probe("multi_query_recall", length=256, pairs=32)
 
-Options are the fields of the probe's class; `module:Name` stands for a user's own subclass of `Probe`.
+Options are the fields of the probe's class; `module:Name` stands for a user's own subclass of `Probe`, and so
+does the name of an entry point of another package (see `envs.installed`).
 """
 
 import dataclasses
 import difflib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..installed import installed
 from ..registry import fitted, load_attribute
 
 if TYPE_CHECKING:
@@ -80,8 +82,13 @@ _PROBES = {
 
 
 def probe_names() -> list[str]:
-    """Every name that `make_probe` knows, in the specification's order; fast, since nothing is imported."""
+    """Every name of ours that `make_probe` knows, in the specification's order; nothing is imported."""
     return list(_PROBES)
+
+
+def installed_probes() -> dict[str, str]:
+    """Probes of other installed packages, name to `module:Name`."""
+    return installed("probes", _PROBES)
 
 
 def probe_summaries() -> dict[str, str]:
@@ -113,13 +120,14 @@ def probe_options(name: str) -> dict[str, Any]:
 def _class(name: str) -> "tuple[type[Probe], dict[str, Any]]":
     from .base import Probe
 
-    if ":" in name:
-        cls, defaults = load_attribute(name), {}
+    others = {} if name in _PROBES or ":" in name else installed_probes()
+    if ":" in name or name in others:
+        cls, defaults = load_attribute(others.get(name, name)), {}
         if not (isinstance(cls, type) and issubclass(cls, Probe) and dataclasses.is_dataclass(cls)):
             raise ValueError(f"{name} is not a subclass of resetta.envs.probes.Probe; derive it from that")
         return cls, defaults
     if name not in _PROBES:
-        near = difflib.get_close_matches(name.lower().replace("-", "_"), _PROBES, 3, 0.5)
+        near = difflib.get_close_matches(name.lower().replace("-", "_"), [*_PROBES, *others], 3, 0.5)
         cure = f"did you mean {' or '.join(near)}?" if near else "`resetta list probes` shows them all"
         raise ValueError(f"unknown probe {name!r}; {cure}")
     entry = _PROBES[name]
