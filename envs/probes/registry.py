@@ -67,14 +67,19 @@ _PROBES = {
     ),
     "sorting": _Entry("P9", "names in the order of their values", "order:Order"),
     "timeline": _Entry("P9", "names in the order of their dates", "order:Order", {"by": "date"}),
+    "convex_hull": _Entry("P9", "the corners of points' convex hull, in order", "hull:ConvexHull"),
     "graph_walk": _Entry("P10", "a walk along edges that were shown", "walk:GraphWalk"),
     "table_extract": _Entry("P10", "all records of a tag, in order", "walk:TableExtract"),
     "list_ops": _Entry("P11", "the value of a nested expression", "formula:ListOps"),
     "multiply": _Entry("P11", "the digits of a product", "formula:Multiply"),
+    "pathfinder": _Entry("P11", "whether a line joins two dots", "pathfinder:Pathfinder"),
     "constraint_keeping": _Entry(
         "P12", "the better door that a rule shown once allows", "constraint:ConstraintKeeping"
     ),
     "preference": _Entry("P12", "which of two logs kept the rule", "constraint:Preference"),
+    "sprite_motion": _Entry("P13", "where a moving square will be, seen and unseen", "sprites:Motion"),
+    "sprite_colours": _Entry("P13", "the colours of squares behind a wall", "sprites:Occlusion"),
+    "sprite_revisit": _Entry("P13", "what is where the camera was before", "panning:Revisit"),
     "interference": _Entry(
         "P15", "recall in consecutive episodes with the same keys", "interference:Interference"
     ),

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from resetta.envs.probes import make_probe
+from resetta.envs.probes.panning import MOVES
+from resetta.envs.probes.sprites import COLOURS
 
 EPISODES = 64
 
@@ -182,6 +184,89 @@ def multiply(seen):
     return out
 
 
+def corners(seen):
+    """The hull by Andrew's chains, lower and then upper, which begins where x is least."""
+    out, items = answers(seen), np.flatnonzero(seen.is_item)
+    places = seen.probe.field(seen.tokens, "place")[items].astype(float)
+
+    def chain(order):
+        kept = []
+        for i in order:
+            while len(kept) > 1:
+                (ax, ay), (bx, by) = places[kept[-1]] - places[kept[-2]], places[i] - places[kept[-2]]
+                if ax * by - ay * bx > 0:
+                    break
+                kept.pop()
+            kept.append(i)
+        return kept[:-1]
+
+    order = np.argsort(places[:, 0])
+    found = [*chain(order), *chain(order[::-1])]
+    assert len(found) == len(seen.asked)
+    out[seen.asked] = seen.name[items][found]
+    return out
+
+
+def joined(seen):
+    """Follows the line from one dot, pixel by pixel."""
+    side = seen.probe.side
+    line, dot = (seen.probe.field(seen.tokens, name)[:-1, 0].reshape(side, side) for name in ("line", "dot"))
+    first, last = map(tuple, np.argwhere(dot))
+    reached, todo = {first}, [first]
+    while todo:
+        row, column = todo.pop()
+        for near in ((row + 1, column), (row - 1, column), (row, column + 1), (row, column - 1)):
+            inside = min(near) >= 0 and max(near) < side
+            if inside and (line[near] or dot[near]) and near not in reached:
+                reached.add(near)
+                todo.append(near)
+    return answers(seen) + (last in reached)
+
+
+def tracked(seen):
+    """Speeds from the largest way between frames; the last way says on which side of a turn it is."""
+    probe, out = seen.probe, answers(seen)
+    mass = seen.probe.frames(seen.tokens).max(-1).astype(float)
+    light = np.flatnonzero(mass.sum((1, 2)) > 0)
+    pixels, middle = np.arange(probe.canvas), (probe.sprite - 1) / 2
+    centre = np.stack([mass[light].sum(2) @ pixels, mass[light].sum(1) @ pixels], -1)
+    corner = centre / mass[light].sum((1, 2))[:, None] - middle
+    for t in seen.asked:
+        known = min(t, light[-1])
+        ways = np.diff(corner[: known + 1], axis=0)
+        speed = np.abs(ways).max(0)
+        turned = np.abs(ways[-1]) < speed - 1e-3
+        sign = np.where(turned, np.where(corner[known] < probe.room / 2, 1, -1), np.sign(ways[-1]))
+        place = np.round(probe.turned(corner[known] + sign * speed * (t + probe.gap - known)))
+        out[t] = np.asarray(place) @ (probe.room + 1, 1)
+    return out
+
+
+def colour_at(seen, t, row, column):
+    colour = seen.probe.frames(seen.tokens[t : t + 1])[0, row, column] > 0
+    return int(np.flatnonzero((colour == COLOURS).all(-1))[0])
+
+
+def behind_the_wall(seen):
+    out, quarter = answers(seen), seen.probe.canvas // 4
+    last = seen.probe.shown - 1
+    for t in seen.asked:
+        row = np.flatnonzero(seen.probe.frames(seen.tokens[t : t + 1])[0, :, -1, 0])[0]
+        out[t] = colour_at(seen, last, row, 2 * quarter - 1)
+    return out
+
+
+def came_back(seen):
+    out, known, at, middle = answers(seen), {}, np.zeros(2, int), seen.probe.canvas // 2
+    for t, move in enumerate(seen.move):
+        at = (at + (MOVES[move] if move >= 0 else 0)) % seen.probe.cells
+        if seen.is_query[t]:
+            out[t] = known[tuple(at)]
+        else:
+            known[tuple(at)] = colour_at(seen, t, middle, middle)
+    return out
+
+
 SOLVERS = {
     "tmaze": first_cue,
     "repeat_previous": previous,
@@ -203,7 +288,12 @@ SOLVERS = {
     "timeline": ordered("year", "month", "day"),
     "graph_walk": dictionary(("source",), "target"),
     "table_extract": extract,
+    "convex_hull": corners,
     "list_ops": calculate,
+    "pathfinder": joined,
+    "sprite_motion": tracked,
+    "sprite_colours": behind_the_wall,
+    "sprite_revisit": came_back,
     "multiply": multiply,
     "constraint_keeping": obey,
     "preference": judge,
