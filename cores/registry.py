@@ -13,6 +13,7 @@ from .base import Core
 # name -> module:class; modules are imported when a core is made, so that listing names is instant.
 _CORES = {
     "s5": ".s5:S5",
+    "mamba": ".mamba:Mamba",
     "conv_s5": ".conv_s5:ConvS5",
     "conv_lstm": ".conv_lstm:ConvLSTM",
     "gru": ".rnn:GRU",

@@ -1,15 +1,12 @@
 """S5: deep diagonal state-space layers over feature vectors, with a memory that resets."""
 
-from functools import partial
-
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from .gates import GATES, gated
 from .ssm import Pair, StateSpace, StateSpaceCore, one_of
 
-GATES = ("half_glu", "full_glu", "input", "gelu", "none")
 NORMS = ("layer", "none")
 
 
@@ -17,10 +14,11 @@ class S5(StateSpaceCore):
     """S5 (arXiv 2208.04933), resettable as in arXiv 2303.03982: `x [T, B, D] -> y [T, B, features]`.
 
     Each of `num_layers` residual layers is x + gate(y), y = 2 Re(C̃s) + D∘u, with the states s of u = norm(x).
-    `norm` is `layer` or `none`; with `prenorm=False` it comes after the sum instead. The `gate`, with
-    g = gelu(y), is `half_glu` g∘σ(W g) (the paper's), `full_glu` (W₁ g)∘σ(W₂ g), `input` y∘silu(W u),
-    `gelu` g or `none` y. `feedthrough=False` leaves D out. Inputs of another width than `features` first pass
-    a dense layer.
+    `norm` is `layer` or `none`; with `prenorm=False` it comes after the sum instead. The `gate` is one of
+    `gates.gated`, `half_glu` in the paper. `norm_states` normalises what is read of a layer's states, all 2P
+    numbers together and without weights of its own; the states that go on are as they were, so that the
+    recurrence stays linear. `feedthrough=False` leaves D out. Inputs of another width than `features` first
+    pass a dense layer.
 
     The time steps begin between .01 and .5 (the paper's: .001 and .1).
 
@@ -34,6 +32,7 @@ class S5(StateSpaceCore):
     gate: str = "half_glu"
     norm: str = "layer"
     prenorm: bool = True
+    norm_states: bool = False
     feedthrough: bool = True
 
     def __post_init__(self) -> None:
@@ -54,6 +53,7 @@ class S5(StateSpaceCore):
             "gate": self.gate,
             "norm": self.norm,
             "prenorm": self.prenorm,
+            "norm_states": self.norm_states,
             "feedthrough": self.feedthrough,
         }
         return self.run_layers(S5Layer, carry, x, reset, **options)
@@ -67,6 +67,7 @@ class S5Layer(nn.Module):
     gate: str
     norm: str
     prenorm: bool
+    norm_states: bool
     feedthrough: bool
 
     @nn.compact
@@ -83,31 +84,17 @@ class S5Layer(nn.Module):
         else:
             driven = self.space.scaled(u @ b.astype(x.dtype), scale)
         carry, states = self.space.run(gain, driven, reset, carry)
+        if self.norm_states:
+            states = nn.LayerNorm(use_bias=False, use_scale=False, dtype=x.dtype)(states)
         y = states @ self._kernel(
             "C", self.space.output_kernel(1.0), (2 * self.space.lanes, self.features), x.dtype
         )
         if self.feedthrough:
             y += u * self._kernel("D", nn.initializers.normal(1.0), (self.features,), x.dtype)
-        y = x + self._gated(y, u)
+        y = x + gated(self.gate, y, u)
         return (y if self.prenorm else norm(y)), carry
 
     def _kernel(
         self, name: str, init: nn.initializers.Initializer, shape: tuple[int, ...], dtype: jnp.dtype
     ) -> Array:
         return self.param(name, init, shape).astype(dtype)
-
-    def _gated(self, y: Array, u: Array) -> Array:
-        dense = partial(nn.Dense, self.features, dtype=y.dtype)
-        match self.gate:
-            case "half_glu":
-                y = jax.nn.gelu(y)
-                return y * jax.nn.sigmoid(dense(name="gate")(y))
-            case "full_glu":
-                y = jax.nn.gelu(y)
-                return dense(name="value")(y) * jax.nn.sigmoid(dense(name="gate")(y))
-            case "input":
-                return y * jax.nn.silu(dense(name="gate")(u))
-            case "gelu":
-                return jax.nn.gelu(y)
-            case _:
-                return y

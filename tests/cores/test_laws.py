@@ -33,8 +33,13 @@ CASES = [
     ("s5", {"gate": "full_glu", "norm": "none"}),
     ("s5", {"gate": "input", "prenorm": False}),
     ("s5", {"gate": "gelu", "feedthrough": False}),
-    ("s5", {"gate": "none", "num_layers": 1, "engine": "associative"}),
+    ("s5", {"gate": "none", "num_layers": 1, "engine": "associative", "norm_states": True}),
     ("s5", {"engine": "paper", "num_layers": 1}),
+    (
+        "mamba",
+        {"conv": 3, "state_size": 2, "num_layers": 1},
+    ),  # chunks shorter than the convolution, and longer
+    ("mamba", {"select_step": False, "gate": "none", "num_layers": 1, "state_size": 2, "expand": 2}),
     ("conv_s5", {"num_layers": 1}),
     ("conv_lstm", {}),
     # neither T nor the chunks are multiples of the window
@@ -57,7 +62,7 @@ def test_laws(case):
     assert not findings, [str(f) for f in findings]
 
 
-@pytest.mark.parametrize("name", ["s5", "conv_s5"])
+@pytest.mark.parametrize("name", ["s5", "mamba", "conv_s5"])
 def test_engines_agree(name):
     findings = check_core(make_core(name, features=8, num_layers=1), width=5, exempt=range(1, 9))
     assert not findings, [str(f) for f in findings]
@@ -145,6 +150,7 @@ def test_a_reset_is_a_fresh_start(case, reset, start):
 
 LEARNERS = [
     ("s5", {}),
+    ("mamba", {"num_layers": 1}),
     ("conv_s5", {"num_layers": 1}),
     ("conv_lstm", {}),
     ("frame_attention", {"num_heads": 1, "window": 64, "num_layers": 1, "decay": 0.1, "remat": True}),

@@ -36,7 +36,11 @@ def test_a_users_own_core_by_module_and_name():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("grv", {}, r"unknown core 'grv' \(did you mean 'gru'\?\); choose from s5, conv_s5, conv_lstm, gru"),
+        (
+            "grv",
+            {},
+            r"unknown core 'grv' \(did you mean 'gru'\?\); choose from s5, mamba, conv_s5",
+        ),
         ("gru", {"num_layer": 2}, "core 'gru' has no option 'num_layer' .did you mean 'num_layers'"),
         ("nowhere_at_all:Core", {}, "core 'nowhere_at_all:Core' cannot be loaded"),
         ("json:Core", {}, "core 'json:Core' cannot be loaded"),

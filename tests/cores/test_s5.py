@@ -64,7 +64,12 @@ def s5_oracle(core, params, carry, x, reset):
         state, ys = carry[:, index], []
         for t in range(len(u)):
             state = np.where(reset[t][:, None], 0, state) * a_bar + u[t] @ b_bar.T
-            ys.append((2 if core.conj_sym else 1) * (state @ c.T).real)
+            read = state
+            if core.norm_states:
+                both = np.concatenate([state.real, state.imag], axis=1)
+                both = (both - both.mean(1, keepdims=True)) / np.sqrt(both.var(1, keepdims=True) + 1e-6)
+                read = both[:, :lanes] + 1j * both[:, lanes:]
+            ys.append((2 if core.conj_sym else 1) * (read @ c.T).real)
         y = np.stack(ys) + (u * p["D"] if core.feedthrough else 0)
 
         def dense(name, v):
@@ -87,7 +92,7 @@ def s5_oracle(core, params, carry, x, reset):
 
 VARIANTS = [
     {},
-    {"discretization": "bilinear", "gate": "full_glu", "blocks": 2, "prenorm": False},
+    {"discretization": "bilinear", "gate": "full_glu", "blocks": 2, "prenorm": False, "norm_states": True},
     {"num_layers": 1, "conj_sym": False, "gate": "input", "spectrum": "lin", "engine": "associative"},
     {"stable": False, "gate": "gelu", "state_size": 4, "num_layers": 5, "norm": "none"},
     {
