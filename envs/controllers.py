@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 
 from .base import BaseEnv
 from .cartpole_catch import OBSERVATION_SCALE
+from .memory.players import PLAYERS, Player
 
 
 class Controller(NamedTuple):
@@ -155,7 +156,12 @@ def _noisy_pendulum(base_env: BaseEnv) -> Controller:
     return Controller((jnp.zeros(2), jnp.eye(2), jnp.int32(0)), act)
 
 
+def _remembering(player: Callable[[BaseEnv], Player]) -> Callable[[BaseEnv], Controller]:
+    return lambda base_env: Controller(*player(base_env))
+
+
 _CONTROLLERS: dict[str, Callable[[BaseEnv], Controller]] = {
+    **{family: _remembering(player) for family, player in PLAYERS.items()},
     # The torque works on the second joint: along its velocity it always adds energy.
     "acrobot": _memoryless(lambda o: jnp.where(o[5] < 0, 0, 2)),
     "cartpole": _memoryless(push),

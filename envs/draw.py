@@ -1,7 +1,7 @@
 """A picture of the state of any base environment, headless, with Pillow alone.
 
-Each kind of environment has a drawing of its own (`draw_control`, `draw_grid`, `draw_cards`, `draw_bars`;
-`draw_brax` asks MuJoCo); whatever has none is shown as its observation, in bars.
+Each kind of environment has a drawing of its own (`draw_control`, `draw_grid`, `draw_boards`,
+`draw_cards`, `draw_bars`; `draw_brax` asks MuJoCo); whatever has none is shown as its observation, in bars.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from . import draw_bars, draw_cards, draw_control, draw_grid
+from . import draw_bars, draw_boards, draw_cards, draw_control, draw_grid
 from .draw_canvas import ACCENT, Canvas, Last
 
 Drawing = Callable[[Canvas, Any, Any, Any, Last], None]
@@ -20,6 +20,7 @@ Drawing = Callable[[Canvas, Any, Any, Any, Last], None]
 _DRAWINGS: dict[str, Drawing] = {
     **draw_control.DRAWINGS,
     **draw_grid.DRAWINGS,
+    **draw_boards.DRAWINGS,
     **draw_cards.DRAWINGS,
     **draw_bars.DRAWINGS,
 }

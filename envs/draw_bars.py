@@ -95,4 +95,9 @@ def _blend(color: str, amount: float) -> str:
     return "#" + "".join(f"{round(a + (b - a) * amount):02x}" for a, b in zip(base, target, strict=True))
 
 
-DRAWINGS = {"BernoulliBandit": _bandit, "GaussianBandit": _bandit, "SimpleBandit": _bandit}
+DRAWINGS = {
+    "BernoulliBandit": _bandit,
+    "GaussianBandit": _bandit,
+    "SimpleBandit": _bandit,
+    "MultiarmedBandit": _bandit,
+}

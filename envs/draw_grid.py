@@ -9,7 +9,7 @@ import numpy as np
 from .draw_canvas import ACCENT, CATEGORIES, FAINT, GOAL, INK, MUTED, Canvas, Last
 
 
-class _Board:
+class Board:
     """`rows` by `columns` square cells in the middle of a canvas."""
 
     def __init__(self, canvas: Canvas, rows: int, columns: int) -> None:
@@ -20,25 +20,31 @@ class _Board:
         self.extent = (self.cell * columns, self.cell * rows)
 
     def frame(self, fill: str | None = "#ffffff", outline: str = MUTED) -> None:
+        """The board's edge and ground."""
         self.canvas.box((self.left, self.top), self.extent, fill, outline, radius=0.01)
 
     def center(self, row: float, column: float) -> tuple[float, float]:
+        """The middle of a cell on the canvas."""
         return self.left + (column + 0.5) * self.cell, self.top + (row + 0.5) * self.cell
 
     def fill(
         self, row: float, column: float, color: str, inset: float = 0.04, rounding: float = 0.12
     ) -> None:
+        """A cell in one colour; `inset` and `rounding` are fractions of its side."""
         corner = (self.left + (column + inset) * self.cell, self.top + (row + inset) * self.cell)
         side = self.cell * (1 - 2 * inset)
         self.canvas.box(corner, (side, side), color, radius=rounding * self.cell)
 
     def disc(self, row: float, column: float, color: str, radius: float = 0.34) -> None:
+        """A disc in a cell."""
         self.canvas.circle(self.center(row, column), radius * self.cell, color)
 
     def ring(self, row: float, column: float, color: str = GOAL) -> None:
+        """A ring in a cell."""
         self.canvas.circle(self.center(row, column), 0.38 * self.cell, None, color, 0.14 * self.cell)
 
     def cells(self, color: str = FAINT) -> None:
+        """All cells in one colour."""
         rows, columns = round(self.extent[1] / self.cell), round(self.extent[0] / self.cell)
         for row in range(rows):
             for column in range(columns):
@@ -53,7 +59,7 @@ def _cell(value: Any) -> tuple[int, int]:
 def _maze(canvas: Canvas, env: Any, state: Any, params: Any, last: Last) -> None:
     """Walls, a goal ring, the agent's disc; `env_map` is true where one may walk."""
     walkable = np.asarray(env.env_map).astype(bool)
-    board = _Board(canvas, *walkable.shape)
+    board = Board(canvas, *walkable.shape)
     for row, column in np.argwhere(~walkable):
         board.fill(row, column, INK, inset=-0.01, rounding=0)
     for row, column in np.argwhere(walkable):
@@ -65,7 +71,7 @@ def _maze(canvas: Canvas, env: Any, state: Any, params: Any, last: Last) -> None
 def _dark_room(canvas: Canvas, env: Any, state: Any, params: Any, last: Last) -> None:
     """An empty room whose goal, part of the parameters, the agent cannot see; the viewer can."""
     size = int(env.size)
-    board = _Board(canvas, size, size)
+    board = Board(canvas, size, size)
     board.frame(INK, INK)
     board.cells("#3f4d63")
     board.ring(*_cell(params.goal), "#7fd1c4")
@@ -75,7 +81,7 @@ def _dark_room(canvas: Canvas, env: Any, state: Any, params: Any, last: Last) ->
 def _frozen_lake(canvas: Canvas, env: Any, state: Any, params: Any, last: Last) -> None:
     """Ice, holes, start and goal; position is row-major."""
     tiles = np.asarray(env.desc)  # 0 start, 1 frozen, 2 hole, 3 goal
-    board = _Board(canvas, *tiles.shape)
+    board = Board(canvas, *tiles.shape)
     for (row, column), tile in np.ndenumerate(tiles):
         board.fill(row, column, "#e3eef6" if tile != 2 else "#9fb8cc", 0.03)
         if tile == 2:
@@ -90,7 +96,7 @@ def _frozen_lake(canvas: Canvas, env: Any, state: Any, params: Any, last: Last) 
 def _deep_sea(canvas: Canvas, env: Any, state: Any, params: Any, last: Last) -> None:
     """A descent of one row a step; the treasure lies bottom right."""
     size = int(env.size)
-    board = _Board(canvas, size, size)
+    board = Board(canvas, size, size)
     for row in range(size):
         shade = row / max(size - 1, 1)
         color = "#" + "".join(
@@ -104,7 +110,7 @@ def _deep_sea(canvas: Canvas, env: Any, state: Any, params: Any, last: Last) -> 
 
 def _catch(canvas: Canvas, env: Any, state: Any, params: Any, last: Last) -> None:
     """A ball falls; the paddle should be under it."""
-    board = _Board(canvas, int(env.rows), int(env.columns))
+    board = Board(canvas, int(env.rows), int(env.columns))
     board.cells("#efeee9")
     board.fill(int(state.paddle_y), int(state.paddle_x), ACCENT, 0.03, 0.3)
     board.disc(int(state.ball_y), int(state.ball_x), INK)
@@ -112,7 +118,7 @@ def _catch(canvas: Canvas, env: Any, state: Any, params: Any, last: Last) -> Non
 
 def _pong(canvas: Canvas, env: Any, state: Any, params: Any, last: Last) -> None:
     """Two paddles and a ball with a trail. The agent's paddle is the left, loud one."""
-    board = _Board(canvas, int(env.height), int(env.width))
+    board = Board(canvas, int(env.height), int(env.width))
     board.frame()
     for row in range(0, int(env.height), 2):
         board.fill(row, env.width / 2 - 0.5, FAINT, 0.3)
@@ -148,7 +154,7 @@ def _minatar(canvas: Canvas, env: Any, state: Any, params: Any, last: Last) -> N
     """The channels MinAtar observes, one colour each; earlier channels lie on top."""
     channels = np.asarray(_observe(env, state, params))
     colors = next(_MINATAR[cls.__name__] for cls in type(env).__mro__ if cls.__name__ in _MINATAR)
-    board = _Board(canvas, *channels.shape[:2])
+    board = Board(canvas, *channels.shape[:2])
     board.cells("#efeee9")
     for channel in reversed(range(channels.shape[-1])):
         for row, column in np.argwhere(channels[..., channel] > 0):

@@ -76,6 +76,58 @@ _OURS = {
 
 # name: module and class within this package, and what `_easy`, `_medium` and `_hard` stand for (POPGym's)
 _GRADED: dict[str, tuple[str, tuple[dict[str, Any], ...]]] = {
+    "autoencode": (
+        "memory.autoencode:Autoencode",
+        ({"num_decks": 1}, {"num_decks": 2}, {"num_decks": 3}),
+    ),
+    "battleship": (
+        "memory.battleship:Battleship",
+        ({"board_size": 8}, {"board_size": 10}, {"board_size": 12}),
+    ),
+    "concentration": (
+        "memory.concentration:Concentration",
+        (
+            {"num_decks": 1, "deck_type": "colors"},
+            {"num_decks": 2, "deck_type": "colors"},
+            {"num_decks": 1, "deck_type": "ranks"},
+        ),
+    ),
+    "count_recall": (
+        "memory.count_recall:CountRecall",
+        (
+            {"num_decks": 1, "deck_type": "colors"},
+            {"num_decks": 2, "deck_type": "suits"},
+            {"num_decks": 4, "deck_type": "ranks"},
+        ),
+    ),
+    "higher_lower": (
+        "memory.higher_lower:HigherLower",
+        ({"num_decks": 1}, {"num_decks": 2}, {"num_decks": 3}),
+    ),
+    "labyrinth_escape": (
+        "memory.labyrinth:LabyrinthEscape",
+        ({"rooms": 5}, {"rooms": 7}, {"rooms": 9}),
+    ),
+    "labyrinth_explore": (
+        "memory.labyrinth:LabyrinthExplore",
+        ({"rooms": 5}, {"rooms": 7}, {"rooms": 9}),
+    ),
+    "minesweeper": (
+        "memory.minesweeper:MineSweeper",
+        (
+            {"board_size": 4, "mines": 2},
+            {"board_size": 6, "mines": 6},
+            {"board_size": 8, "mines": 10},
+        ),
+    ),
+    "multiarmed_bandit": (
+        "memory.multiarmed_bandit:MultiarmedBandit",
+        (
+            {"arms": 10, "max_steps_in_episode": 200},
+            {"arms": 20, "max_steps_in_episode": 400},
+            {"arms": 30, "max_steps_in_episode": 600},
+        ),
+    ),
     "noisy_stateless_cartpole": (
         "memory.stateless_cartpole:NoisyStatelessCartPole",
         ({"noise": 0.1}, {"noise": 0.2}, {"noise": 0.3}),

@@ -144,6 +144,15 @@ def _table() -> dict[str, Any]:
 _OPTIMA: dict[str, tuple[float, str]] = {
     "bernoulli_bandit": (10 * 5 / 6, "10 pulls of the best of 5 uniform arms, 5/6 each"),
     "brax_inverted_pendulum": (1000.0, "1 for each of 1000 steps upright"),
+    **{f"autoencode_{grade}": (1.0, "every answer right") for grade in ("easy", "medium", "hard")},
+    **{f"count_recall_{grade}": (1.0, "every answer right") for grade in ("easy", "medium", "hard")},
+    **{
+        f"multiarmed_bandit_{grade}": (
+            2 * arms / (arms + 1) - 1,
+            f"the best of {arms} arms, when it is known",
+        )
+        for grade, arms in {"easy": 10, "medium": 20, "hard": 30}.items()
+    },
     "bsuite_bandit": (1.0, "the best arm"),
     "bsuite_catch": (1.0, "the ball is caught"),
     "bsuite_deep_sea": (0.99, "the treasure less eight moves of 0.01/8"),
@@ -207,7 +216,7 @@ def _reference(name: str, episodes: int, seed: int) -> dict[str, Any]:
     if name.startswith("brax_") or controller(make_env(name)) is None:
         return {"value": None, "kind": None, "note": "no reference measured yet"}
     measured = measure_controller(name, episodes, seed)
-    kind = "optimum" if name == "point_mass" else "controller"
+    kind = "optimum" if name == "point_mass" or name.startswith("higher_lower") else "controller"
     note = f"envs.controllers, {episodes} trials, standard error {measured['std_error']}, {_stamp(seed)}"
     return {"value": measured["mean"], "kind": kind, "note": note}
 

@@ -1,7 +1,7 @@
-"""A shuffled deck of cards of which only the suits matter, dealt one card at a time.
+"""A shuffled deck of which only the kinds of cards matter (colours, suits or ranks), dealt card by card.
 
-Dealing without replacement needs no shuffle: the next suit is drawn in proportion to what is left. The
-law is that of a shuffled deck, and a reset costs four numbers instead of a sort of the whole deck, which
+Dealing without replacement needs no shuffle: the next kind is drawn in proportion to what is left. The
+law is that of a shuffled deck, and a reset costs a few numbers instead of a sort of the whole deck, which
 counts because a batch of environments computes a reset at every step.
 """
 
@@ -15,29 +15,45 @@ from jaxtyping import Array, Int
 
 SUITS = 4
 CARDS_PER_DECK = 52
+# How many kinds of cards there are when only this is looked at.
+KINDS = {"colors": 2, "suits": SUITS, "ranks": 13}
 
 
-def full_deck(num_decks: int) -> Int[Array, " 4"]:
-    """How many cards of each suit there are before the first is dealt, int32."""
-    return jnp.full((SUITS,), num_decks * CARDS_PER_DECK // SUITS, jnp.int32)
+def check_decks(num_decks: int) -> None:
+    """Raises ValueError where there is no card."""
+    if num_decks < 1:
+        raise ValueError(f"num_decks={num_decks} leaves nothing to deal; use 1 or more")
 
 
-def deal(key: Array, remaining: Int[Array, " 4"]) -> tuple[Int[Array, ""], Int[Array, " 4"]]:
-    """The suit of the next card, 0 to 3, and what is left. An empty deck deals suit 3 for ever."""
-    # Four numbers are added one by one: sums and cumulative sums would be kernels of their own on a GPU.
-    upto = list(itertools.accumulate(remaining[suit] for suit in range(SUITS)))
+def kinds_of(deck_type: str, allowed: tuple[str, ...]) -> int:
+    """The number of kinds; raises ValueError on a deck type that is not allowed."""
+    if deck_type not in allowed:
+        raise ValueError(f"deck_type={deck_type!r} must be {' or '.join(allowed)}")
+    return KINDS[deck_type]
+
+
+def full_deck(num_decks: int, kinds: int = SUITS) -> Int[Array, " kinds"]:
+    """How many cards of each kind there are before the first is dealt, int32."""
+    return jnp.full((kinds,), num_decks * CARDS_PER_DECK // kinds, jnp.int32)
+
+
+def deal(key: Array, remaining: Int[Array, " kinds"]) -> tuple[Int[Array, ""], Int[Array, " kinds"]]:
+    """The kind of the next card, counted from 0, and what is left. An empty deck deals the last for ever."""
+    kinds = len(remaining)
+    # The numbers are added one by one: sums and cumulative sums would be kernels of their own on a GPU.
+    upto = list(itertools.accumulate(remaining[kind] for kind in range(kinds)))
     card = jax.random.randint(key, (), 0, jnp.maximum(upto[-1], 1))
-    suit = sum((card >= bound).astype(jnp.int32) for bound in upto[:-1])
-    suit = jnp.where(upto[-1] > 0, suit, SUITS - 1)
-    taken = (jnp.arange(SUITS) == suit) & (upto[-1] > 0)
-    return suit, remaining - taken.astype(jnp.int32)
+    kind = sum((card >= bound).astype(jnp.int32) for bound in upto[:-1])
+    kind = jnp.where(upto[-1] > 0, kind, kinds - 1)
+    taken = (jnp.arange(kinds) == kind) & (upto[-1] > 0)
+    return kind, remaining - taken.astype(jnp.int32)
 
 
 State = TypeVar("State", bound=environment.EnvState)
 
 
 class DeckTask(environment.Environment[State, environment.EnvParams]):
-    """A trial that shows the suits of `num_cards` cards, one a step, and asks for a suit at each step."""
+    """A trial that shows `num_cards` cards, one a step, and asks at each step; by suits unless overridden."""
 
     never_truncates = True
     num_cards: int

@@ -13,7 +13,7 @@ from flax import struct
 from gymnax.environments import environment
 from jaxtyping import Array
 
-from .deck import CARDS_PER_DECK, DeckTask, deal, full_deck
+from .deck import CARDS_PER_DECK, DeckTask, check_decks, deal, full_deck
 
 
 @struct.dataclass
@@ -31,8 +31,7 @@ class RepeatFirst(DeckTask[RepeatFirstState]):
 
     def __init__(self, num_decks: int = 1):
         super().__init__()
-        if num_decks < 1:
-            raise ValueError(f"num_decks={num_decks} leaves nothing to deal; use 1 or more")
+        check_decks(num_decks)
         self.num_decks = num_decks
         self.num_cards = num_decks * CARDS_PER_DECK
 

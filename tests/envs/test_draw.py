@@ -16,6 +16,14 @@ from resetta.envs.dark_room import DarkRoom
 from resetta.envs.draw import draw
 from resetta.envs.draw_bars import draw_bars
 from resetta.envs.draw_canvas import ACCENT, GOAL, PAPER, Canvas
+from resetta.envs.memory.autoencode import Autoencode
+from resetta.envs.memory.battleship import Battleship
+from resetta.envs.memory.concentration import Concentration
+from resetta.envs.memory.count_recall import CountRecall
+from resetta.envs.memory.higher_lower import HigherLower
+from resetta.envs.memory.labyrinth import LabyrinthEscape, LabyrinthExplore
+from resetta.envs.memory.minesweeper import MineSweeper
+from resetta.envs.memory.multiarmed_bandit import MultiarmedBandit
 from resetta.envs.memory.repeat_first import RepeatFirst
 from resetta.envs.memory.repeat_previous import RepeatPrevious
 from resetta.envs.memory.stateless_cartpole import StatelessCartPole
@@ -25,9 +33,18 @@ from resetta.envs.point_mass import PointMass
 OURS = {
     cls.__name__: cls
     for cls in (
+        Autoencode,
+        Battleship,
         BernoulliBandit,
         CartPoleCatch,
+        Concentration,
+        CountRecall,
         DarkRoom,
+        HigherLower,
+        LabyrinthEscape,
+        LabyrinthExplore,
+        MineSweeper,
+        MultiarmedBandit,
         PointMass,
         RepeatFirst,
         RepeatPrevious,
