@@ -136,6 +136,34 @@ def improvement(
     )
 
 
+def difference(
+    a: Float[np.ndarray, "S N"],
+    b: Float[np.ndarray, "R N"],
+    reps: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """The mean of `a` minus that of `b`, over the same tasks, in order, with its interval.
+
+    Seeds are agents that played every task: each set draws its own, whole, and the tasks are drawn once for
+    both. Raises `ValueError` where the numbers of tasks differ.
+    """
+    a, b = _checked(a, 2), _checked(b, 2)
+    if a.shape[1] != b.shape[1]:
+        raise ValueError(
+            f"the two sets have {a.shape[1]} and {b.shape[1]} tasks; compare them on the same tasks"
+        )
+    _check_bootstrap(reps, level)
+    generator = np.random.default_rng(seed)
+    draws = np.empty(reps)
+    for k in range(reps):
+        task = generator.integers(a.shape[1], size=a.shape[1])
+        mine, other = (x[generator.integers(len(x), size=len(x))].mean(0) for x in (a, b))
+        draws[k] = (mine - other)[task].mean()
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(a.mean() - b.mean()), float(low), float(high))
+
+
 def probability_of_improvement(
     a: Float[np.ndarray, "S N"],
     b: Float[np.ndarray, "R N"],

@@ -3,7 +3,8 @@
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from ..stats import (
     improvement,
     probability_of_improvement,
 )
-from .cases import Case, Settings, read_cases
+from .cases import Case, CoresSettings, Settings, read_cases
 from .results import Table, record, save, short
 from .runs import raise_failures, train_all
 from .timing import count_parameters
@@ -32,7 +33,7 @@ _BASELINE = "none"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AdaptationSettings(Settings):
+class AdaptationSettings(CoresSettings):
     """configs/bench/adaptation.yaml says what each key means."""
 
     split: str
@@ -45,27 +46,48 @@ class AdaptationSettings(Settings):
 def run(configs: Sequence[Mapping[str, Any]]) -> None:
     """Train and evaluate what is not there yet and write `<out>/adaptation.json`."""
     own, cases = read_cases(configs, AdaptationSettings)
+    measured = measure(cases, own.folder / "adaptation", own.split)
+    result = described("adaptation", own, cases, measured)
+    save(result, own.folder, table(result), figure(result))
+    raise_failures(measured.failures)
+
+
+class Measured(NamedTuple):
+    """What became of the cases: rows of results and scores `[seed, task, trial]` by label; failures."""
+
+    rows: list[dict[str, Any]]
+    scores: dict[str, np.ndarray]
+    failures: dict[str, str]
+
+
+def measure(cases: Sequence[Case], folder: Path, split: str) -> Measured:
+    """Train the cases below `folder` and evaluate them on the tasks of `split`, what is not there yet."""
     parameters = {}
     with settings(cases[0].train), input_errors():
         for case in cases:  # mistakes in any of them before the first is trained
             if case.train.eval_tasks < 1:
                 raise InputError("eval_tasks=0 leaves nothing to measure; give eval_tasks=256 or the like")
             parameters[case.label] = count_parameters(build_agent(case.train))
-            evaluation_env(case.train, case.train.eval_tasks, case.train.evaluation_trials, own.split)
-    runs, failures = train_all(cases, own.folder / "adaptation")
+            evaluation_env(case.train, case.train.eval_tasks, case.train.evaluation_trials, split)
+    runs, failures = train_all(cases, folder)
     trained = [case for case in cases if case.label in runs]
-    evaluated = {case.label: _evaluated(case, runs[case.label], own.split) for case in trained}
-    scores = {label: _scores(arrays, own.split) for label, arrays in evaluated.items()}
+    evaluated = {case.label: _evaluated(case, runs[case.label], split) for case in trained}
+    scores = {label: _scores(arrays, split) for label, arrays in evaluated.items()}
     rows = []
     for case in trained:
-        row = _row(case, runs[case.label], evaluated[case.label], scores, own.split, trained)
+        row = _row(case, runs[case.label], evaluated[case.label], scores, split, trained)
         rows.append(row | {"parameters": parameters[case.label]})
+    return Measured(rows, scores, failures)
+
+
+def described(name: str, own: Settings, cases: Sequence[Case], measured: Measured) -> dict[str, Any]:
+    """The record of a benchmark that measures adaptation."""
+    trained = [case for case in cases if case.label in measured.scores]
     with settings(cases[0].train):
-        result = record("adaptation", own, trained, rows) | {"failures": failures}
+        result = record(name, own, trained, measured.rows) | {"failures": measured.failures}
     # what was measured elsewhere, and only drawn up here, keeps the name of the machine that measured it
-    result["device"] = " and ".join(dict.fromkeys(row["device"] for row in rows))
-    save(result, own.folder, table(result), figure(result))
-    raise_failures(failures)
+    result["device"] = " and ".join(dict.fromkeys(row["device"] for row in measured.rows))
+    return result
 
 
 def _evaluated(case: Case, run: RunDir, split: str) -> dict[str, np.ndarray]:
@@ -169,12 +191,12 @@ def table(result: Mapping[str, Any]) -> Table:
             else "-"
             for k in shown
         ]
-        gain = _interval_text(row["last_minus_first"], sign="+")
-        rows.append([row["label"], short(row["parameters"]), *cells, gain, _interval_text(row["over_none"])])
+        gain = interval_text(row["last_minus_first"], sign="+")
+        rows.append([row["label"], short(row["parameters"]), *cells, gain, interval_text(row["over_none"])])
     first = next(iter(result["configs"].values()))
     kind = "normalised return" if result["rows"][0]["normalized"] else "return"
     notes = [
-        f"{first['env']['name']}, {_split(result)} tasks: mean of the {kind} over "
+        f"{first['env']['name']}, {split_name(result)} tasks: mean of the {kind} over "
         f"{result['rows'][0]['tasks']} tasks x {len(result['seeds'])} seed(s), with 95 % intervals of a "
         "stratified bootstrap",
         f"trained on {trained} trials of a task; later ones were never trained",
@@ -184,14 +206,16 @@ def table(result: Mapping[str, Any]) -> Table:
     return Table("Adaptation: return against trial", header, rows, notes)
 
 
-def _interval_text(interval: Mapping[str, float] | None, sign: str = "") -> str:
+def interval_text(interval: Mapping[str, float] | None, sign: str = "") -> str:
+    """`value [low, high]`, a dash where there is none."""
     if interval is None:
         return "-"
     value, low, high = (f"{interval[name]:{sign}.3f}" for name in ("value", "low", "high"))
     return f"{value} [{low}, {high}]"
 
 
-def _split(result: Mapping[str, Any]) -> str:
+def split_name(result: Mapping[str, Any]) -> str:
+    """The split of a result, as a word of a sentence."""
     return result["settings"]["split"].replace("_", "-")
 
 
@@ -204,7 +228,7 @@ def figure(result: Mapping[str, Any]) -> "Figure":
         {row["label"]: _mean_curve(row["curve"]) for row in rows},
         rows[0]["trained_trials"],
         None if random is None else {"random actions": random},
-        title=f"Adaptation on {_split(result)} tasks",
+        title=f"Adaptation on {split_name(result)} tasks",
         ylabel="normalised return of the trial" if rows[0]["normalized"] else "return of the trial",
     )
 

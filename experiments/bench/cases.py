@@ -15,13 +15,19 @@ ADDED = ("command", "label", "variant")  # keys of `expand`, which are no settin
 class Settings:
     """Keys that every benchmark of training has beside those of `train`."""
 
-    cores: list[str]
     out: str
 
     @property
     def folder(self) -> Path:
         """Where results go."""
         return Path(self.out)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CoresSettings(Settings):
+    """And those of a benchmark that compares cores."""
+
+    cores: list[str]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ from ..build import build_agent, settings
 from ..config import TrainConfig
 from ..errors import input_errors
 from ..logs import phase
-from .cases import Settings, check_counts, read_cases
+from .cases import CoresSettings, check_counts, read_cases
 from .figures import against
 from .results import Table, record, save, spread, spread_text
 from .timing import Compiled, compile_update, prepare
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CompileSettings(Settings):
+class CompileSettings(CoresSettings):
     """configs/bench/compile.yaml says what each key means."""
 
     depths: list[int]

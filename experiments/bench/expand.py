@@ -1,7 +1,7 @@
 """From `resetta bench <name> <overrides>` to one configuration per case, each with a label."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from ..listing import choices, did_you_mean, entries, groups, read_config
 def expand(benchmark: str, overrides: Sequence[str], config_dir: Path | None = None) -> list[dict[str, Any]]:
     """One composed configuration of `benchmark`, such as `bench/ppo`, per combination of the comma lists.
 
-    Where no override names a core, the benchmark's own `cores` are compared. To each configuration three keys
+    Where no override names a core, the benchmark's own `cores` are compared; one with `changes` compares
+    those, whatever they name. To each configuration three keys
     are added: `command`, the command line that asks for it; `label`, its core and whatever else varies; and
     `variant`, the label without the core. Raises `InputError`, as `compose` does.
     """
@@ -30,18 +31,41 @@ def expand(benchmark: str, overrides: Sequence[str], config_dir: Path | None = N
 
 def _cases(benchmark: str, overrides: Sequence[str], config_dir: Path | None) -> list[dict[str, Any]]:
     parsed = parse(overrides)
-    if all(override.key_or_group != "core" for override in parsed):
-        cores = compose(benchmark, next(iter(combinations(parsed))), config_dir).get("cores")
-        if cores:
-            overrides = [f"core={','.join(map(str, cores))}", *overrides]
-            parsed = parse(overrides)
+    first = compose(benchmark, next(iter(combinations(parsed))), config_dir)
+    if "changes" in first:
+        return _changed(benchmark, overrides, first, config_dir)
+    if first.get("cores") and all(override.key_or_group != "core" for override in parsed):
+        overrides = [f"core={','.join(map(str, first['cores']))}", *overrides]
+    return _labelled(benchmark, overrides, config_dir)
+
+
+def _changed(
+    benchmark: str, overrides: Sequence[str], first: Mapping[str, Any], config_dir: Path | None
+) -> list[dict[str, Any]]:
+    """A case for each of the benchmark's `changes`, or for those that `only` names: overrides by name."""
+    changes, only = first["changes"], first["only"] or [*first["changes"]]
+    cases = []
+    for name in only:
+        if name not in changes:
+            near = did_you_mean(str(name), changes)
+            raise InputError(f"only={name} is none of the changes{near}; choose from {', '.join(changes)}")
+        for config in _labelled(benchmark, [*overrides, *shlex.split(str(changes[name]))], config_dir, name):
+            cases.append({**config, "only": only})
+    return cases
+
+
+def _labelled(
+    benchmark: str, overrides: Sequence[str], config_dir: Path | None, name: str | None = None
+) -> list[dict[str, Any]]:
+    """A case for each combination, labelled by its core, or by `name`, and what varies."""
+    parsed = parse(overrides)
     swept = [override.is_sweep_override() for override in parsed]
     composed = compose_each(benchmark, overrides, config_dir)
     for single, config in zip(combinations(parsed), composed, strict=True):
         varying = [line for line, varies in zip(single, swept, strict=True) if varies]
         variant = " ".join(line for line in varying if not line.startswith("core="))
         core = str(config.get("core", {}).get("name", "")).rpartition(":")[2]
-        config |= {"label": f"{core} {variant}".strip(), "variant": variant}
+        config |= {"label": f"{name or core} {variant}".strip(), "variant": variant}
     return composed
 
 

@@ -97,6 +97,32 @@ def bars(
     return figure
 
 
+@styled
+def dots(
+    rows: Mapping[str, Mapping[str, tuple[float, float, float]]],
+    title: str,
+    xlabel: str,
+    line: float | None = None,
+) -> "Figure":
+    """A row per label, in it a dot with its interval per series: (value, low, high); `line`: a level."""
+    series = list(dict.fromkeys(name for row in rows.values() for name in row))
+    figure, axes = new_figure(title, (8.0, 1.4 + 0.32 * len(rows)))
+    for k, name in enumerate(series):
+        shift = 0.22 * (k - (len(series) - 1) / 2)
+        places = [place + shift for place, row in enumerate(rows.values()) if name in row]
+        value, low, high = np.array([row[name] for row in rows.values() if name in row], float).T
+        bars = np.abs(np.stack([value - low, high - value]))
+        style: Any = {"color": COLORS[k % len(COLORS)], "marker": "os^Dv"[k % 5], "markersize": 4}
+        axes.errorbar(value, places, xerr=bars, linestyle="none", linewidth=1.4, label=name, **style)
+    if line is not None:
+        axes.axvline(line, color=INK, linewidth=0.8, linestyle=":")
+    axes.set_yticks(range(len(rows)), list(rows))
+    axes.invert_yaxis()
+    axes.set_xlabel(xlabel)
+    axes.legend(loc="best")
+    return figure
+
+
 def _whole(value: float, _: Any) -> str:
     return f"{value:g}"
 

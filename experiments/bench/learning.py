@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from ..build import build_agent, settings
 from ..errors import input_errors
 from ..run_dir import RunDir
-from .cases import Case, Settings, read_cases
+from .cases import Case, CoresSettings, read_cases
 from .figures import learning_curves
 from .results import Table, record, save, short
 from .runs import raise_failures, train_all
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LearningSettings(Settings):
+class LearningSettings(CoresSettings):
     """configs/bench/learning.yaml says what each key means."""
 
     thresholds: list[float]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ..build import build_agent, settings
 from ..errors import InputError, input_errors
 from ..logs import phase
-from .cases import Settings, check_counts, read_cases
+from .cases import CoresSettings, check_counts, read_cases
 from .figures import against
 from .results import Table, record, save
 from .timing import Compiled, compile_update, prepare
@@ -19,7 +19,7 @@ _MIB = 2**20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MemorySettings(Settings):
+class MemorySettings(CoresSettings):
     """configs/bench/memory.yaml says what each key means."""
 
     lengths: list[int]

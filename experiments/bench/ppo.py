@@ -11,7 +11,7 @@ from ..build import build_agent, init_seeds, settings
 from ..devices import agent_shardings, place, run_mesh
 from ..errors import input_errors
 from ..logs import phase
-from .cases import Case, Settings, read_cases
+from .cases import Case, CoresSettings, read_cases
 from .ceilings import Ceilings, measure_ceilings
 from .flops import count_flops
 from .results import Table, record, save, short, spread, spread_text
@@ -22,7 +22,7 @@ _DROPPED = 2  # first updates, which also warm caches and allocators
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PPOSettings(Settings):
+class PPOSettings(CoresSettings):
     """configs/bench/ppo.yaml says what each key means."""
 
     blocks: int

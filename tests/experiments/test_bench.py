@@ -2,11 +2,13 @@
 
 import json
 import math
+import shutil
 
 import jax
 import numpy as np
 import pytest
 
+from resetta.cores import make_core
 from resetta.experiments.bench.expand import expand
 from resetta.experiments.bench.learning import first_reached, lowest_after, reached_text, smoothed
 from resetta.experiments.bench.results import short, spread, spread_text
@@ -98,6 +100,8 @@ def test_every_benchmark_is_listed_and_explained(capsys):
         (["learning", "thresholds=[0.9,0.5]"], "ascending numbers"),
         (["adaptation", "split=test"], "choose from train, validation, held_out"),
         (["adaptation", "eval_tasks=0"], "leaves nothing to measure"),
+        (["ablation", "only=[mamba_steps]"], "is none of the changes (did you mean 'mamba_step'"),
+        (["ablation", "only=[s5]", "base=s6"], "base=s6 is none of the changes; choose from gru, "),
         (["tables", "out=/nowhere/at/all"], "holds no result"),
         (["sharding", "length=100"], "length=100 is not divisible by devices=8; use 96 or 104"),
         (["ppo", "mesh.data=64", "num_envs=256"], "needs 64 devices and there are"),
@@ -354,9 +358,32 @@ def test_adaptation_compares_cores_and_is_kept(tmp_path, capsys, no_training):
     again = bench(tmp_path, "adaptation", "core=gru,none", *small, "total_steps=120")
     assert again["rows"] == result["rows"]
     assert (tmp_path / "adaptation" / "gru" / "metrics.jsonl").read_bytes() == before
+    # An ablation finds what other processes have trained, each its part, and draws it up.
+    for core in ("gru", "none"):
+        shutil.copytree(tmp_path / "adaptation" / core, tmp_path / "ablation" / core)
+    changes = ["+changes.none='core=none gamma=0.9'", "only=[gru,none]", "base=gru", "total_steps=120"]
+    base, row = bench(tmp_path, "ablation", *small, *changes)["rows"]
+    assert (base["curve"], base["over_base"]) == (gru["curve"], {})
+    assert {*row["over_base"]} == {"1", "2", "4"}  # what the base was trained on, and twice that
+    for trial, found in row["over_base"].items():
+        k = int(trial) - 1
+        gap = none["curve"]["mean"][k] - gru["curve"]["mean"][k]
+        assert found["value"] == pytest.approx(gap, abs=1e-5)
+        assert found["low"] <= found["value"] <= found["high"]
+    assert "core=none gamma=0.9" in (tmp_path / "ablation.md").read_text()
     argv = ["bench", "adaptation", "core=gru,none", *small, "total_steps=120", f"out={tmp_path}"]
     assert main([*argv, "gamma=0.5"]) == 2  # another configuration does not take over the directory
     assert "choose another out" in capsys.readouterr().err
+
+
+def test_every_change_of_the_ablation_can_be_made():
+    cases = expand("bench/ablation", [])
+    assert [case["label"] for case in cases] == [*cases[0]["changes"]]
+    for case in cases:
+        case["core"].pop("target", None)
+        make_core(**case["core"])
+    configs = [{k: v for k, v in c.items() if k not in ("label", "variant", "only")} for c in cases]
+    assert all(a != b for k, a in enumerate(configs) for b in configs[:k])
 
 
 def metrics(*returns):

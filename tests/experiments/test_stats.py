@@ -4,6 +4,7 @@ import scipy.stats
 
 from resetta.experiments.stats import (
     adaptation_curve,
+    difference,
     improvement,
     interquartile_mean,
     mean,
@@ -105,6 +106,21 @@ def test_improvement_is_paired():
     found = improvement(np.stack([first, np.zeros_like(first), first + gain], -1), 0, 2)
     assert found.value == pytest.approx(gain.mean())
     assert 0.9 < found.low < found.value < found.high < 1.1
+
+
+def test_a_difference_pairs_tasks_and_not_seeds():
+    generator = np.random.default_rng(3)
+    tasks = 10 * generator.normal(size=40)  # tasks differ far more than agents
+    a, b = tasks + generator.normal(size=(5, 40)), tasks + 1 + generator.normal(size=(3, 40))
+    found = difference(a, b)
+    assert found.value == pytest.approx(a.mean() - b.mean())
+    assert found.low < found.value < found.high
+    assert found.high < 0  # certain, though either mean alone is known to about 3
+    assert found.high - found.low < 1.5
+    same = difference(a, a)
+    assert same.low < same.value == 0 < same.high  # seeds are not paired
+    with pytest.raises(ValueError, match="40 and 39 tasks"):
+        difference(a, b[:, 1:])
 
 
 def test_probability_of_improvement():
