@@ -45,11 +45,11 @@ def _digest(asked: Any) -> str:
 
 def _results(own: ProbesSettings, question: Question, seeds: list[int], bar: Bar) -> Iterator[dict[str, Any]]:
     """What is kept of each seed."""
-    core, probe = question.core, question.probe
+    core, probe = question.core, question.read(question.probe)
     learnt = learn(core, probe, own.budget, seeds, lambda share, loss, score: bar.tell(share, loss, score))
 
     def scores(test: Probe) -> np.ndarray:
-        every = examine(core, test, learnt.params, seeds, own.episodes, own.batch_tokens)
+        every = examine(core, question.read(test), learnt.params, seeds, own.episodes, own.batch_tokens)
         return np.stack([block.mean(-1) for block in np.array_split(every, _BLOCKS, -1) if block.size], -1)
 
     tests = [scores(test) for test in question.tests]
@@ -71,7 +71,7 @@ def _depths(probe: Probe, depths: Sequence[float]) -> list[Probe]:
 
 def _training(own: ProbesSettings, probe: Probe, learnt: Learnt, k: int) -> dict[str, Any]:
     budget, taken = own.budget, int(learnt.dispatches[k])
-    step_tokens = budget.batch(probe.length) * probe.length
+    step_tokens = budget.batch(probe.length) * probe.length  # of what is read
     return {
         "trained_tokens": taken * budget.dispatch * step_tokens,
         "stopped_early": taken < budget.dispatches(probe.length),
@@ -96,6 +96,7 @@ def _row(question: Question, test: int, results: Sequence[Any], own: ProbesSetti
         "probe": question.probe_name,
         "options": dataclasses.asdict(probe),
         "mode": own.mode,
+        "baseline": question.baseline,
         "trained_length": question.probe.length,
         "length": probe.length,
         "scope": probe.scope,

@@ -16,11 +16,12 @@ from ..bench.flops import count_flops
 from ..config import DEVICES, build_dataclass, check_choice
 from ..errors import InputError, input_errors
 from ..logs import phase
+from .baselines import BASELINES, Truncated, retrieved, truncated
 from .learn import Budget, learn
 from .source import code_of
 
 MODES = ("in_length", "extrapolate")
-_SWEPT = ("core", "probe", "length", "options", "seed")  # what comma lists may vary
+_SWEPT = ("core", "probe", "length", "options", "baseline", "keep", "seed")  # what comma lists may vary
 _ADDED = ("command", "label", "variant")
 _STEP = 8  # widths of cores made equal are multiples of it
 
@@ -39,6 +40,8 @@ class ProbesSettings:
     factors: list[int]
     equal: str | None
     amount: int
+    baseline: str | None
+    keep: int
     full_attention: bool
     tokens: int
     batch_tokens: int
@@ -59,7 +62,9 @@ class ProbesSettings:
         check_choice("mode", self.mode, MODES)
         if self.equal is not None:
             check_choice("equal", self.equal, tuple(MEASURES))
-        for name in ("amount", "tokens", "batch_tokens", "dispatch", "episodes", "seeds"):
+        if self.baseline is not None:
+            check_choice("baseline", self.baseline, BASELINES)
+        for name in ("amount", "keep", "tokens", "batch_tokens", "dispatch", "episodes", "seeds"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
         if any(not isinstance(factor, int) or factor < 2 for factor in self.factors):
@@ -87,11 +92,18 @@ class Question:
     probe: Probe
     tests: tuple[Probe, ...]
     seeds: tuple[int, ...]
+    baseline: str | None = None
+    keep: int = 0
 
     @property
     def core(self) -> Core:
-        """The core, made anew."""
-        return self.case.make()
+        """The core, made anew; it may be cut short, see `baselines`."""
+        made = self.case.make()
+        return truncated(made, self.keep) if self.baseline == "truncate" else made
+
+    def read(self, probe: Probe) -> Probe:
+        """What is read of a probe: all of it, unless it is searched first."""
+        return retrieved(probe, self.keep) if self.baseline == "retrieve" else probe
 
 
 def read_questions(configs: Sequence[Mapping[str, Any]]) -> tuple[ProbesSettings, list[Question]]:
@@ -105,7 +117,7 @@ def read_questions(configs: Sequence[Mapping[str, Any]]) -> tuple[ProbesSettings
             raw = {key: value for key, value in config.items() if key not in _ADDED}
             own: ProbesSettings = build_dataclass(ProbesSettings, raw, "")
             found.append(own)
-            for question in _questions(own, _label(config), raw["core"]):
+            for question in _questions(own, _label(config, own), raw["core"]):
                 key = (question.case.label, question.probe_name, question.probe)
                 known = questions.get(key, question)
                 seeds = sorted({*known.seeds, *question.seeds})
@@ -121,9 +133,11 @@ def read_questions(configs: Sequence[Mapping[str, Any]]) -> tuple[ProbesSettings
     return found[0], sized
 
 
-def _label(config: Mapping[str, Any]) -> str:
-    """The core, and what else of it varies."""
+def _label(config: Mapping[str, Any], own: ProbesSettings) -> str:
+    """The core, what else of it varies, and what it is a baseline of."""
     words = [word for word in config["variant"].split() if word.startswith(("core.", "+core.", "++core."))]
+    if own.baseline is not None:
+        words.append(f"{own.baseline} {own.keep}")
     return " ".join([str(config["core"]["name"]).rpartition(":")[2], *words])
 
 
@@ -139,7 +153,13 @@ def _questions(own: ProbesSettings, label: str, core: Mapping[str, Any]) -> list
         factors = [1, *own.factors] if own.mode == "extrapolate" else [1]
         tests = [dataclasses.replace(probe, length=probe.length * factor) for factor in factors]
         seeds = range(own.seed, own.seed + own.seeds)
-        questions.append(Question(case, name, probe, tuple(tests), tuple(seeds)))
+        question = Question(case, name, probe, tuple(tests), tuple(seeds), own.baseline, own.keep)
+        if own.baseline is not None and own.keep >= probe.length:
+            raise InputError(
+                f"keep={own.keep} leaves out none of the {probe.length} steps of {name}; keep fewer"
+            )
+        question.read(probe)  # what can't be is said here
+        questions.append(question)
     return questions
 
 
@@ -198,7 +218,7 @@ MEASURES = {"parameters": count_core, "state": state_bytes, "compute": token_flo
 
 def content(question: Question, own: ProbesSettings, seed: int) -> dict[str, Any]:
     """All that the result of a seed depends on; the same content is not trained twice."""
-    return {
+    found = {
         "core": [question.case.name, question.case.options],
         "probe": repr(question.probe),
         "tests": [repr(test) for test in question.tests],
@@ -207,5 +227,8 @@ def content(question: Question, own: ProbesSettings, seed: int) -> dict[str, Any
         "depths": own.depths,
         "precision": own.precision,
         "seed": seed,
-        "code": code_of(type(question.core), type(question.probe), learn),
+        "code": code_of(type(question.case.make()), type(question.probe), learn),
     }
+    if question.baseline is not None:
+        found["baseline"] = [question.baseline, question.keep, code_of(Truncated)]
+    return found
