@@ -49,7 +49,8 @@ def trial(base_env, key):
     return jnp.argmax(jnp.concatenate([observation[None], rest]), -1), *others
 
 
-@pytest.mark.parametrize("name", GRADES)
+# Rewards of every grade are compared with POPGym's in test_memory_popgym.
+@pytest.mark.parametrize("name", ["repeat_previous_medium", "repeat_first_easy"])
 def test_a_trial_deals_the_whole_deck_and_pays_by_the_rules(name):
     num_cards, k = GRADES[name]
     base_env = make_env(name)
@@ -83,14 +84,6 @@ def test_a_memory_one_card_too_short_scores_like_chance(name, short):
     cards = GRADES[name][0]
     expected = 2 * (cards / 4 - 1) / (cards - 1) - 1
     assert abs(returns.mean() - expected) < 5 * returns.std() / np.sqrt(512)
-
-
-@pytest.mark.parametrize("name", ["repeat_previous_easy", "repeat_first_easy"])
-def test_random_answers_score_minus_one_half(name):
-    returns = trial_returns(
-        make_env(name), (), lambda carry, key, _: (carry, jax.random.randint(key, (), 0, 4)), 2048, 0
-    )
-    assert abs(returns.mean() + 0.5) < 5 * returns.std() / np.sqrt(2048)
 
 
 def test_dealing_has_the_law_of_a_shuffled_deck():
