@@ -27,6 +27,7 @@ def make_meta_env(
     train_tasks: int | None = None,
     reward_scale: float = 1.0,
     reward_input: bool = True,
+    same_start: bool = False,
 ) -> MetaEnv:
     """A batch of `num_envs` meta-environments of the tasks described; see configs/env/plain.yaml.
 
@@ -71,7 +72,7 @@ def make_meta_env(
     ]
     for family in families:
         family.ids(split)  # raises where the split is empty
-    return MetaEnv(make_lanes(families, num_envs, reward_scale), trials, split, reward_input)
+    return MetaEnv(make_lanes(families, num_envs, reward_scale), trials, split, reward_input, same_start)
 
 
 def _observation_width(bases: list[BaseEnv], projection: str, width: int | None) -> int:

@@ -89,13 +89,15 @@ class MetaEnv:
 
     `trials` is K. In a meta-episode (K > 1) the last trial's end is `terminated` whatever ended it; with
     K = 1 a time limit stays `truncated`, as in ordinary RL. Without `reward_input` the agent sees zeros for
-    its previous rewards: a reward that tells of the hidden state (Pendulum's does) makes a task easier.
+    its previous rewards: a reward that tells of the hidden state (Pendulum's does) makes a task easier. With
+    `same_start` a task's trials all start from one state, its own, which an agent can learn by heart.
     """
 
     lanes: tuple[Lane, ...]
     trials: int
     split: str = "train"
     reward_input: bool = True
+    same_start: bool = False
 
     @property
     def num_envs(self) -> int:
@@ -142,9 +144,7 @@ class MetaEnv:
                 self._sample_ids(lane, key_ids) if task_ids is None else task_ids[start : start + lane.count]
             )
             task = jax.vmap(lane.family.make)(ids)
-            observation, base = jax.vmap(lane.family.base.reset)(
-                jax.random.split(key_reset, lane.count), task.params
-            )
+            observation, base = self._start(lane, jax.random.split(key_reset, lane.count), task)
             zeros = jnp.zeros(lane.count)
             states.append(LaneState(base, task, jnp.zeros(lane.count, jnp.int32), zeros))
             yes = jnp.ones(lane.count, bool)
@@ -231,8 +231,7 @@ class MetaEnv:
             return _select(meta_end, fresh, task)
 
         def new_trials(now: tuple[Array, Any], task: Task) -> tuple[Array, Any]:
-            fresh = jax.vmap(family.base.reset)(keys.reset, task.params)
-            return _select(trial_end, fresh, now)
+            return _select(trial_end, self._start(lane, keys.reset, task), now)
 
         task = if_any(meta_end.any(), new_tasks, state.task)
         observation, base = if_any(trial_end.any(), new_trials, (observation, base), task)
@@ -251,6 +250,12 @@ class MetaEnv:
         )
         outcome = Outcome(reward, terminated, truncated, final, trial_end, trial_return, state.trial, raw)
         return next_state, next_input, outcome
+
+    def _start(self, lane: Lane, keys: Array, task: Task) -> tuple[Array, Any]:
+        """The first observation and state of a trial in every row."""
+        if self.same_start:
+            keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), task.id)
+        return jax.vmap(lane.family.base.reset)(keys, task.params)
 
     def _sample_ids(self, lane: Lane, key: Array) -> Int[Array, " N"]:
         ids = lane.family.ids(self.split)

@@ -59,6 +59,7 @@ def build_env(config: TrainConfig, num_envs: int, trials: int, split: str) -> Me
         train_tasks=env.train_tasks,
         reward_scale=env.reward_scale,
         reward_input=env.reward_input,
+        same_start=env.same_start,
     )
 
 

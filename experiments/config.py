@@ -27,6 +27,7 @@ class EnvConfig:
     train_tasks: int | None = None
     reward_scale: float = 1.0
     reward_input: bool = True
+    same_start: bool = False
     target: str | None = None  # env=module:Name only; already part of lanes
 
 

@@ -1,5 +1,6 @@
 """resetta evaluate: returns of every trial of every task, on splits the agent trained on and never met."""
 
+import dataclasses
 import datetime
 import os
 import platform
@@ -21,7 +22,7 @@ from .logs import phase
 from .report import write_report
 from .restore import restore_run
 from .run_dir import RunDir, write_json, write_npz
-from .stats import adaptation_curve, improvement
+from .stats import adaptation_curve, improvement, total
 
 Phase = Callable[[str], AbstractContextManager[Any]]
 
@@ -157,6 +158,11 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     if summary["trials"] > trained:
         lines.append(f"(+ beyond the {trained} trials it was trained for)")
     for name in names:
+        for part in summary["splits"][name]["totals"]:
+            lines.append(
+                f"{name.replace('_', '-')}: total of trials {part['first']} to {part['last']}: "
+                f"{part['value']:.3f} [{part['low']:.3f}, {part['high']:.3f}]"
+            )
         gain = summary["splits"][name].get("improvement")
         if gain:
             lines.append(
@@ -198,6 +204,7 @@ def _summary(part: Mapping[str, np.ndarray], env: MetaEnv, config: TrainConfig) 
         **_curve(part["returns"]),
         "random": part["random"].mean(0).tolist(),
         "normalized": _curve(part["normalized"]) if np.isfinite(part["normalized"]).all() else None,
+        "totals": totals(part["returns"], config.trials),
     }
     if last > 0:
         gain = improvement(part["returns"], 0, last)
@@ -209,6 +216,17 @@ def _summary(part: Mapping[str, np.ndarray], env: MetaEnv, config: TrainConfig) 
             "high": gain.high,
         }
     return summary
+
+
+def totals(returns: np.ndarray, trained: int) -> list[dict[str, Any]]:
+    """The return of all trained trials together, and of as many beyond them as were played."""
+    played = returns.shape[-1]
+    ranges = [(1, min(trained, played)), (trained + 1, min(2 * trained, played))]
+    return [
+        {"first": first, "last": last, **dataclasses.asdict(total(returns, first, last))}
+        for first, last in ranges
+        if last > first
+    ]
 
 
 _CURVE = ("mean", "mean_low", "mean_high", "iqm", "low", "high")

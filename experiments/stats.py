@@ -136,6 +136,19 @@ def improvement(
     )
 
 
+def total(
+    returns: Float[np.ndarray, "S N K"],
+    first: int,
+    last: int,
+    reps: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """The mean over seeds and tasks of the returns of trials `first` to `last` together, counted from 1."""
+    summed = _checked(returns, 3)[..., first - 1 : last].sum(-1)
+    return stratified_bootstrap(summed, mean, reps, seed, level, shared_runs=True)
+
+
 def difference(
     a: Float[np.ndarray, "S N"],
     b: Float[np.ndarray, "R N"],

@@ -11,7 +11,7 @@ import numpy as np
 from ...envs import SPLITS
 from ..build import build_agent, settings
 from ..errors import InputError, input_errors
-from ..evaluate import evaluate_agent, evaluation_env, write_evaluation
+from ..evaluate import evaluate_agent, evaluation_env, totals, write_evaluation
 from ..plots import adaptation_curve as plot_adaptation
 from ..restore import restore_run
 from ..run_dir import RunDir
@@ -153,6 +153,7 @@ def _row(
         "random": None if normalized else arrays[f"{split}_random"].mean(0),
         # the mean over tasks of a paired difference, as in `resetta evaluate`
         "last_minus_first": _interval(improvement(mine, 0, last)) if last else None,
+        "totals": totals(mine, case.train.trials),
         "over_none": _over_baseline(case, scores, last, cases),
         "train_seconds": run.rows()[-1]["wall_time"],
         "device": json.loads((run.path / f"bench_{split}" / "eval.json").read_text())["device"],
@@ -181,7 +182,9 @@ def table(result: Mapping[str, Any]) -> Table:
     trials = max(row["trials"] for row in result["rows"])
     trained = max(row["trained_trials"] for row in result["rows"])
     shown = sorted({k for k in (1, 2, (trained + 1) // 2, trained, trials) if k <= trials})
-    header = ["core", "parameters", *(f"trial {k}" for k in shown), "last trained - first", "beats none"]
+    header = ["core", "parameters", *(f"trial {k}" for k in shown)]
+    sums = list(dict.fromkeys(_span(part) for row in result["rows"] for part in row.get("totals", [])))
+    header += [*sums, "last trained - first", "beats none"]
     rows = []
     for row in result["rows"]:
         curve = row["curve"]
@@ -191,6 +194,8 @@ def table(result: Mapping[str, Any]) -> Table:
             else "-"
             for k in shown
         ]
+        summed = {_span(part): interval_text(part) for part in row.get("totals", [])}
+        cells += [summed.get(name, "-") for name in sums]
         gain = interval_text(row["last_minus_first"], sign="+")
         rows.append([row["label"], short(row["parameters"]), *cells, gain, interval_text(row["over_none"])])
     first = next(iter(result["configs"].values()))
@@ -204,6 +209,10 @@ def table(result: Mapping[str, Any]) -> Table:
         "trained trial than the memoryless agent's",
     ]
     return Table("Adaptation: return against trial", header, rows, notes)
+
+
+def _span(part: Mapping[str, Any]) -> str:
+    return f"sum of {part['first']} to {part['last']}"
 
 
 def interval_text(interval: Mapping[str, float] | None, sign: str = "") -> str:

@@ -129,6 +129,16 @@ def test_every_trial_starts_afresh():
     assert len(set(starts.tolist())) == 5
 
 
+def test_trials_may_start_from_one_state_of_their_task():
+    env = dataclasses.replace(clock(physics={"max_steps_in_episode": (3, 3)}), same_start=True)
+    seen, _ = play(env, [0] * 12)  # four trials: two of one task, two of another
+    starts = seen.observation[seen.episode_start, 1]
+    assert starts[0] == starts[1] != starts[2] == starts[3]
+    again, _ = play(env, [2], ids=jnp.full(2, 7))  # wherever a task is met, its start is the same
+    other, _ = play(env, [0, 2], ids=jnp.array([7, 8]))
+    assert again.observation[0, 1] == again.observation[1, 1] == other.observation[0, 1]
+
+
 def test_a_task_lasts_for_its_meta_episode():
     env = make_meta_env(
         {"cartpole_catch": {}}, num_envs=6, trials=2, projection="orthogonal", permute_actions=True

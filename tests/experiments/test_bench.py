@@ -342,6 +342,9 @@ def test_adaptation_compares_cores_and_is_kept(tmp_path, capsys, no_training):
         for name in ("iqm", "low", "high", "mean", "mean_low", "mean_high"):
             assert len(row["curve"][name]) == 4
         assert np.all(np.array(row["curve"]["low"]) <= row["curve"]["high"])
+        trained, beyond = row["totals"]
+        assert (trained["first"], trained["last"], beyond["first"], beyond["last"]) == (1, 2, 3, 4)
+        assert trained["value"] == pytest.approx(sum(row["curve"]["mean"][:2]), abs=1e-4)
         gain = row["last_minus_first"]
         assert gain["value"] == pytest.approx(row["curve"]["mean"][1] - row["curve"]["mean"][0], abs=1e-4)
         assert gain["low"] <= gain["value"] <= gain["high"]

@@ -10,6 +10,7 @@ from resetta.experiments.stats import (
     mean,
     probability_of_improvement,
     stratified_bootstrap,
+    total,
 )
 
 
@@ -106,6 +107,16 @@ def test_improvement_is_paired():
     found = improvement(np.stack([first, np.zeros_like(first), first + gain], -1), 0, 2)
     assert found.value == pytest.approx(gain.mean())
     assert 0.9 < found.low < found.value < found.high < 1.1
+
+
+def test_a_total_is_summed_within_a_task():
+    returns = np.zeros((2, 3, 4))
+    returns[..., 1] = [[1.0, 2, 3], [1, 2, 3]]
+    returns[..., 2] = 4 - returns[..., 1]
+    assert total(returns, 1, 2).value == 2
+    both = total(returns, 2, 3)
+    assert (both.low, both.value, both.high) == (4, 4, 4)  # what varies between trials does not in their sum
+    assert total(returns, 2, 2).high > 2
 
 
 def test_a_difference_pairs_tasks_and_not_seeds():
