@@ -8,7 +8,7 @@ from .meta import MetaEnv, make_lanes
 from .registry import make_env
 from .tasks import TaskFamily
 
-PROJECTIONS = ("none", "orthogonal")
+PROJECTIONS = ("none", "orthogonal", "words")
 
 
 def make_meta_env(
@@ -28,6 +28,8 @@ def make_meta_env(
     reward_scale: float = 1.0,
     reward_input: bool = True,
     same_start: bool = False,
+    word_generators: int = 4,
+    word_length: int = 12,
 ) -> MetaEnv:
     """A batch of `num_envs` meta-environments of the tasks described; see configs/env/plain.yaml.
 
@@ -48,6 +50,8 @@ def make_meta_env(
     every = [*met.values(), *unmet.values()]
     observation_width = _observation_width(every, projection, observation_width)
     action_width = _action_width(every, projection, action_width)
+    if projection == "words":
+        _check_words(every, observation_width, word_generators, word_length)
     for name, bounds in {**(physics or {}), **(held_out_physics or {})}.items():
         _check_physics(every, name, bounds)
     for name in held_out_physics or {}:
@@ -67,6 +71,8 @@ def make_meta_env(
             physics=dict(physics or {}),
             held_out_physics=dict(held_out_physics or {}),
             train_tasks=train_tasks,
+            word_generators=word_generators,
+            word_length=word_length,
         )
         for base in chosen.values()
     ]
@@ -109,6 +115,19 @@ def _action_width(bases: list[BaseEnv], projection: str, width: int | None) -> i
     if width < 1 or (width < widest and (discrete or projection == "none")):
         raise ValueError(f"action_width={width} is too narrow for {widest} actions; use {widest} or more")
     return width
+
+
+def _check_words(bases: list[BaseEnv], width: int, generators: int, length: int) -> None:
+    for name, value, least in (("word_generators", generators, 2), ("word_length", length, 1)):
+        if value < least:
+            raise ValueError(f"env.{name}={value} is too small; use {least} or more")
+    for base in bases:
+        # rotations of a plane commute, so that different words would be the same projection
+        if max(width, base.observation_shape[0]) < 3:
+            raise ValueError(
+                f"env.projection=words needs three dimensions and {base.name} has "
+                f"{base.observation_shape[0]}; use env.observation_width=3 or more"
+            )
 
 
 def _check_physics(bases: list[BaseEnv], name: str, bounds: Any) -> None:

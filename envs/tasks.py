@@ -17,10 +17,19 @@ from flax import struct
 from jaxtyping import Array, Float, Int
 
 from .base import BaseEnv, Discrete
-from .projection import nth_permutation, permutation_count, random_orthonormal
+from .projection import (
+    nth_permutation,
+    nth_word,
+    permutation_count,
+    random_orthonormal,
+    scattered,
+    word_count,
+    word_matrix,
+)
 
 SPLITS = ("train", "validation", "held_out")
 _RANGE = 2**28  # ids per split of an endless family
+_ENDLESS = 2**30  # above the ids of all splits
 _SHARES = {"train": 0.7, "validation": 0.1, "held_out": 0.2}  # of a finite family
 
 
@@ -39,7 +48,9 @@ class TaskFamily:
     """The tasks that can be made of one base environment.
 
     `observation_width` and `action_width` are the agent's; `physics` maps parameters to (low, high), and
-    `held_out_physics` replaces it for held-out tasks.
+    `held_out_physics` replaces it for held-out tasks. `projection` is `none`, `orthogonal`, or `words`:
+    observations are projected by reduced words of `word_length` letters over `word_generators` orthogonal
+    matrices, which are the family's own; actions as with `orthogonal`.
     """
 
     base: BaseEnv
@@ -50,16 +61,20 @@ class TaskFamily:
     physics: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     held_out_physics: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     train_tasks: int | None = None
+    word_generators: int = 4
+    word_length: int = 12
 
     @property
     def continuous(self) -> bool:
-        """Whether a task holds real-valued content, so that distinct ids are distinct tasks."""
-        return self._projected or bool(self.physics) or hasattr(self.base.env, "task_params")
+        """Whether a task holds real-valued content, or words enough: distinct ids are distinct tasks."""
+        drawn = self._projected and (self.projection != "words" or self._words >= _ENDLESS)
+        actions = self.projection == "words" and not isinstance(self.base.action, Discrete)
+        return drawn or actions or bool(self.physics) or hasattr(self.base.env, "task_params")
 
     @property
     def size(self) -> int | None:
         """How many tasks there are; None for an endless family."""
-        return None if self.continuous else self._permutations * self._indexed
+        return None if self.continuous else self._words * self._permutations * self._indexed
 
     @property
     def _projected(self) -> bool:
@@ -70,6 +85,11 @@ class TaskFamily:
     def _permutations(self) -> int:
         action = self.base.action
         return permutation_count(action.size) if self.permute_actions and isinstance(action, Discrete) else 1
+
+    @property
+    def _words(self) -> int:
+        words = self._projected and self.projection == "words"
+        return min(word_count(self.word_generators, self.word_length), _ENDLESS) if words else 1
 
     @property
     def _indexed(self) -> int:
@@ -106,15 +126,19 @@ class TaskFamily:
         if self.size is None:
             permutation_index = jax.random.randint(key_p, (), 0, self._permutations)
             index = jax.random.randint(key_f, (), 0, self._indexed)
+            word_index = scattered(task_id, _ENDLESS) % self._words
         else:
             position = self._shuffled(task_id)
-            permutation_index, index = position // self._indexed, position % self._indexed
+            position, index = position // self._indexed, position % self._indexed
+            word_index, permutation_index = position // self._permutations, position % self._permutations
         action = self.base.action
         observation_matrix = action_matrix = action_table = None
         if self._projected:
-            observation_matrix = random_orthonormal(
-                key_o, self.observation_width, self.base.observation_shape[0]
-            )
+            shape = self.observation_width, self.base.observation_shape[0]
+            if self.projection == "words":
+                observation_matrix = self._word_matrix(jax.random.key(seed), word_index, key_o, shape)
+            else:
+                observation_matrix = random_orthonormal(key_o, *shape)
         if isinstance(action, Discrete):
             own = jnp.arange(action.size, dtype=jnp.int32)
             if self.permute_actions:
@@ -133,6 +157,14 @@ class TaskFamily:
             action_matrix=action_matrix,
             action_table=action_table,
         )
+
+    def _word_matrix(self, key: Array, index: Array, key_rest: Array, shape: tuple[int, int]) -> Array:
+        size = max(shape)
+        # 2^30 is no task's id
+        keys = jax.random.split(jax.random.fold_in(key, _ENDLESS), self.word_generators)
+        generators = jax.vmap(lambda each: random_orthonormal(each, size, size))(keys)
+        word = nth_word(index, self.word_generators, self.word_length, key_rest)
+        return word_matrix(word, generators, *shape)
 
     def _params(self, task_id: Array, index: Array, key: Array, key_physics: Array) -> Any:
         env: Any = self.base.env
@@ -155,8 +187,8 @@ class TaskFamily:
     def _shuffled(self, task_id: Array) -> Array:
         """The enumeration in a fixed random order, so that a split is no corner of the family."""
         assert self.size is not None
-        if self.size > 100_000:  # too long a table; ids stand for themselves
-            return task_id
+        if self.size > 100_000:  # too long a table
+            return scattered(task_id, self.size) if self.size <= _ENDLESS else task_id
         order = np.random.default_rng(0).permutation(self.size).astype(np.int32)
         return jnp.asarray(order)[task_id]
 

@@ -60,6 +60,8 @@ def build_env(config: TrainConfig, num_envs: int, trials: int, split: str) -> Me
         reward_scale=env.reward_scale,
         reward_input=env.reward_input,
         same_start=env.same_start,
+        word_generators=env.word_generators,
+        word_length=env.word_length,
     )
 
 

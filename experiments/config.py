@@ -28,6 +28,8 @@ class EnvConfig:
     reward_scale: float = 1.0
     reward_input: bool = True
     same_start: bool = False
+    word_generators: int = 4
+    word_length: int = 12
     target: str | None = None  # env=module:Name only; already part of lanes
 
 

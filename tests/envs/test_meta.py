@@ -208,7 +208,15 @@ def test_lanes_keep_their_rows():
         ({"lanes": {"cartpole": {}}, "num_envs": 4, "action_width": 1}, "use 2 or more"),
         (
             {"lanes": {"cartpole": {}}, "num_envs": 4, "projection": "gaussian"},
-            "choose from none, orthogonal",
+            "choose from none, orthogonal, words",
+        ),
+        (
+            {"lanes": {"mountain_car": {}}, "num_envs": 4, "projection": "words"},
+            "observation_width=3 or more",
+        ),
+        (
+            {"lanes": {"cartpole": {}}, "num_envs": 4, "projection": "words", "word_length": 0},
+            "word_length=0 is too small; use 1 or more",
         ),
         ({"lanes": {"cartpole": {}}, "num_envs": 4, "physics": {"lenght": [0, 1]}}, "does not have"),
         ({"lanes": {"cartpole": {}}, "num_envs": 4, "physics": {"length": [2, 1]}}, "low <= high"),

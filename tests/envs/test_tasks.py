@@ -43,6 +43,7 @@ ENDLESS = [
     family("point_mass", projection="orthogonal", width=6, actions=4),
     family(physics={"length": (0.3, 0.8), "gravity": (8.0, 12.0)}),
     family("bernoulli_bandit"),
+    family(projection="words", permute_actions=True),
 ]
 
 
@@ -61,8 +62,9 @@ def test_splits_share_no_content(tasks):
         (family("dark_room"), 81),
         (family("dark_room", permute_actions=True), 81 * 120),
         (family(permute_actions=True), 2),
+        (family(projection="words", permute_actions=True, word_generators=2, word_length=3), 36 * 2),
     ],
-    ids=["goals", "goals and permutations", "a swap of two actions"],
+    ids=["goals", "goals and permutations", "a swap of two actions", "words of three letters and a swap"],
 )
 def test_a_finite_family_splits_its_enumeration(tasks, size):
     assert tasks.size == size
@@ -71,6 +73,19 @@ def test_a_finite_family_splits_its_enumeration(tasks, size):
     assert sum(len(r) for r in ids.values()) == size
     every = {split: set(contents(tasks, list(r))) for split, r in ids.items()}
     assert sum(len(h) for h in every.values()) == size == len(set().union(*every.values()))
+
+
+def test_words_that_begin_alike_are_the_familys_tree():
+    """Every projection is a product of the family's own matrices: those of one letter, over again."""
+    letters, words = (
+        jax.device_get(jax.vmap(each.make)(jnp.arange(each.size)).observation_matrix)
+        for each in (family(projection="words", word_generators=2, word_length=k) for k in (1, 2))
+    )
+    assert (len(letters), len(words)) == (4, 12)
+    np.testing.assert_allclose(letters @ letters.swapaxes(1, 2), np.tile(np.eye(4), (4, 1, 1)), atol=1e-5)
+    products = {(i, j): a @ b for i, a in enumerate(letters) for j, b in enumerate(letters)}
+    for word in words:
+        assert min(np.abs(word - product).max() for product in products.values()) < 1e-5
 
 
 def test_too_small_a_family_says_so():
