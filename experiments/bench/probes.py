@@ -2,11 +2,11 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ..build import settings
+from ..plots import save_png
 from ..probes.answers import answer
 from ..probes.questions import read_questions
 from ..probes.summary import (
@@ -22,7 +22,8 @@ from ..probes.summary import (
     probes_of,
     ranking,
 )
-from .figures import heat_maps
+from .probe_figures import PICTURES, labels_of, scores
+from .probes_page import write_page
 from .results import Table, describe, save, short
 
 if TYPE_CHECKING:
@@ -56,11 +57,12 @@ def run(configs: Sequence[Mapping[str, Any]]) -> None:
         "correlations": correlations(rows),
     }
     save(result, own.folder, table(result), figure(result))
+    further(result, own.folder)
 
 
 def table(result: Mapping[str, Any]) -> Table:
     """The table of a result: a row per question, a column per core."""
-    labels, asked = _labels(result), probes_of(result["rows"])
+    labels, asked = labels_of(result["rows"]), probes_of(result["rows"])
     header = ["probe", *labels, "random", "blind", "reference"]
     rows = []
     for name, of in asked.items():
@@ -68,10 +70,6 @@ def table(result: Mapping[str, Any]) -> Table:
         figures = [f"{of[0][which]['value']:.3g}" for which in ("random", "blind", "reference")]
         rows.append([name, *(cells.get(label, "") for label in labels), *figures])
     return Table("Probes: what each core remembers", header, rows, _notes(result))
-
-
-def _labels(result: Mapping[str, Any]) -> list[str]:
-    return list(dict.fromkeys(row["label"] for row in result["rows"]))
 
 
 def _cell(row: Mapping[str, Any]) -> str:
@@ -87,7 +85,7 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
         "are raw scores",
         f"mode {own['mode']}; up to {short(own['tokens'])} tokens per seed, fewer where a seed was done; "
         "@ is the length of an episode",
-        "cores: " + "; ".join(_core_text(result, label) for label in _labels(result)),
+        "cores: " + "; ".join(_core_text(result, label) for label in labels_of(result["rows"])),
     ]
     if result["not_learnt"]:
         text = ", ".join(result["not_learnt"])
@@ -102,6 +100,8 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
         )
     if result["correlations"] is None:
         notes.append(f"rank correlations between probes need {FEWEST_CORES} cores or sizes; not given")
+    seconds = sum(sum(row["seconds"]) for row in rows if row["length"] == row["trained_length"])
+    notes.append(f"training took {short(seconds)} seconds in all, every seed's share of its dispatches")
     devices = sorted({device for row in rows for device in row["devices"]})
     return [*notes, f"trained on {', '.join(devices)}"]
 
@@ -112,23 +112,20 @@ def _core_text(result: Mapping[str, Any], label: str) -> str:
 
 
 def figure(result: Mapping[str, Any]) -> "Figure":
-    """A map of cores and probes; below it, for what is hidden at depths, a map of length and depth a core."""
-    asked, labels = probes_of(result["rows"]), _labels(result)
-    values = np.full((len(asked), len(labels)), np.nan)
-    for k, of in enumerate(asked.values()):
-        for row in of:
-            values[k, labels.index(row["label"])] = row["normalized"]["value"]
-    maps = [("Normalised score", [*asked], labels, values)]
-    for label in labels:
-        for probe in dict.fromkeys(row["probe"] for row in result["rows"] if row["depth_scores"]):
-            maps.append(_depth_map(result["rows"], label, probe))
-    return heat_maps(maps)
+    """The map of scores, and of lengths and depths."""
+    return scores(result["rows"])
 
 
-def _depth_map(rows: Sequence[Mapping[str, Any]], label: str, probe: str) -> Any:
-    """Depth down, length to the right."""
-    of = [row for row in rows if (row["label"], row["probe"]) == (label, probe)]
-    columns = [np.mean(normalized(row, row["depth_scores"]), 0) for row in of]
-    depths = [f"depth {depth:g}" for depth in (of[0]["depths"] if of else [])]
-    lengths = [str(row["length"]) for row in of]
-    return f"{label}: {probe}", depths, lengths, np.stack(columns, -1) if columns else np.zeros((0, 0))
+def further(result: Mapping[str, Any], out: Path) -> None:
+    """Write `<out>/probes_<picture>.png` of what the rows hold, and `<out>/probes.html` with all of it."""
+    made = {}
+    for name, (heading, draw) in PICTURES.items():
+        drawn = draw(result["rows"])
+        if drawn is not None:
+            made[name] = heading, drawn
+    for name, (_, drawn) in made.items():
+        if name != "scores":
+            save_png(drawn, out / f"probes_{name}.png")
+    write_page(result, table(result), made, out / "probes.html")
+    others = [f"probes_{name}.png" for name in made if name != "scores"]
+    print(f"written: {', '.join(str(out / name) for name in ['probes.html', *others])}")

@@ -21,6 +21,8 @@ def run(configs: Sequence[Mapping[str, Any]]) -> None:
             module = importlib.import_module(f".{result['benchmark']}", __package__)
             figure = module.figure(result) if hasattr(module, "figure") else None
             present(result, out, module.table(result), figure)
+            if hasattr(module, "further"):
+                module.further(result, out)
 
 
 def _read(path: Path) -> dict[str, Any] | None:

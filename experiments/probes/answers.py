@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from ...envs.probes import Probe
@@ -13,6 +14,7 @@ from ..bench.core_cases import count_core
 from ..bench.kept_rows import KeptRows
 from ..evaluate import device_name
 from .learn import Learnt, examine, learn
+from .maps import look_into
 from .progress import Bar
 from .questions import ProbesSettings, Question, content, state_bytes, token_flops
 
@@ -54,11 +56,16 @@ def _results(own: ProbesSettings, question: Question, seeds: list[int], bar: Bar
 
     tests = [scores(test) for test in question.tests]
     depths = [[scores(deep) for deep in _depths(test, own.depths)] for test in question.tests]
-    for k in range(len(seeds)):
+    for k, seed in enumerate(seeds):
+        maps = {}
+        if own.maps and seed == question.seeds[0]:
+            params = jax.tree.map(lambda leaf, k=k: leaf[k], learnt.params)
+            maps["maps"] = look_into(core, probe, params, seed)
         yield {
             "blocks": [test[k].tolist() for test in tests],
             "depths": [[float(deep[k].mean()) for deep in each] for each in depths],
             **_training(own, probe, learnt, k),
+            **maps,
         }
 
 
@@ -110,4 +117,5 @@ def _row(question: Question, test: int, results: Sequence[Any], own: ProbesSetti
         "stopped_early": [result["stopped_early"] for result in results],
         "seconds": [result["seconds"] for result in results],
         "devices": sorted({result["device"] for result in results}),
+        "maps": results[0].get("maps") if own.maps and test == 0 else None,
     }

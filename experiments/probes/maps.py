@@ -1,6 +1,7 @@
 """Looking into a core: which inputs an output depends on, and which its memory still tells apart."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -9,6 +10,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from ...cores import Core
+from ...envs.probes import Probe
+
+MOST, ROWS = 128, 512  # steps of a mixing map, and episodes that a reading is fitted to and judged by
 
 
 def materialise(
@@ -17,24 +21,39 @@ def materialise(
     """The mixing map of one sequence: how much output t (down) changes with input s (to the right).
 
     The Frobenius norm of d y_t / d x_s from an empty memory, for any core that takes vectors. It is zero
-    above the diagonal and to the left of the last reset. All of the Jacobian is held at once: T² F features.
+    above the diagonal and to the left of the last reset. One output's derivatives are held at a time.
     """
 
     def outputs(x: Array) -> Array:
         y: Any = core.apply(params, core.initial_carry(1), x[:, None], reset[:, None])
         return y[1][:, 0]
 
-    by_x = jax.jit(jax.jacrev(outputs))(x)  # [T, features, T, F]
-    return np.sqrt(np.square(np.asarray(by_x, np.float64)).sum((1, 3)))
+    @jax.jit
+    def rows(x: Array) -> Array:
+        y, pull = jax.vjp(outputs, x)
+
+        def row(t: Array) -> Array:
+            one = jnp.zeros((y.shape[1], *y.shape)).at[:, t].set(jnp.eye(y.shape[1]))
+            return jnp.sqrt(jnp.square(jax.vmap(pull)(one)[0]).sum((0, 2)))
+
+        return jax.lax.map(row, jnp.arange(y.shape[0]))
+
+    return np.asarray(rows(x))
 
 
 def carry_recall(
-    core: Core, params: Any, x: Float[Array, "T B F"], delays: tuple[int, ...], ridge: float = 1e-3
+    core: Core,
+    params: Any,
+    x: Float[Array, "T B F"],
+    delays: Sequence[int],
+    ridge: float = 1e-3,
+    said: Float[Array, "T B D"] | None = None,
 ) -> Float[np.ndarray, " N"]:
     """R² of a linear reading of the input d steps ago from the carry after the last step, per delay d.
 
     The reading is a ridge regression on one half of the rows and judged on the other: 1 is perfect, 0 no
-    better than the mean, and below 0 worse. Integers of the carry, which count, are left out.
+    better than the mean, and below 0 worse; NaN where all inputs are the same. Integers of the carry, which
+    count, are left out. What is read is `x`, or what it was made from, `said`.
     Raises `ValueError` for a core without a memory and for a delay that lies before the first step.
     """
     steps, rows = x.shape[:2]
@@ -48,7 +67,7 @@ def carry_recall(
         raise ValueError(f"{type(core).__name__} has no memory to read from; take another core")
     seen, half, scores = np.concatenate(parts, 1).astype(np.float64), rows // 2, []
     for delay in delays:
-        wanted = np.asarray(x[steps - 1 - delay], np.float64)
+        wanted = np.asarray((x if said is None else said)[steps - 1 - delay], np.float64)
         scores.append(_r2(seen[:half], seen[half:], wanted[:half], wanted[half:], ridge))
     return np.array(scores)
 
@@ -61,6 +80,37 @@ def _carry(core: Core, params: Any, x: Array, reset: Array) -> Any:
 def _r2(fit: np.ndarray, test: np.ndarray, wanted: np.ndarray, judged: np.ndarray, ridge: float) -> float:
     centre, scale, mean = fit.mean(0), fit.std(0) + 1e-9, wanted.mean(0)
     a, b = (fit - centre) / scale, (test - centre) / scale
-    weights = np.linalg.solve(a.T @ a + ridge * len(a) * np.eye(a.shape[1]), a.T @ (wanted - mean))
-    error = np.square(b @ weights + mean - judged).sum()
-    return float(1 - error / np.square(judged - mean).sum())
+    # of two equal forms the smaller: a memory may have far more entries than there are rows
+    if a.shape[1] <= len(a):
+        weights = np.linalg.solve(a.T @ a + ridge * len(a) * np.eye(a.shape[1]), a.T @ (wanted - mean))
+    else:
+        weights = a.T @ np.linalg.solve(a @ a.T + ridge * len(a) * np.eye(len(a)), wanted - mean)
+    error, spread = np.square(b @ weights + mean - judged).sum(), np.square(judged - mean).sum()
+    return float(1 - error / spread) if spread > 0 else float("nan")
+
+
+def look_into(core: Core, probe: Probe, params: Any, seed: int) -> dict[str, Any]:
+    """What is kept of a trained reader: its core's mixing map in one episode, and what its carry recalls.
+
+    `mixing` `[T, T]` is of the last `MOST` steps at most, from an empty memory, and `asked` says which of
+    them ask; `recall` is the R² of the token d steps before the last one, for every d of `delays`, over
+    `ROWS` episodes. Where there is no memory to read from, `recall` is None.
+    """
+    learnt = params["params"]
+    inner = {"params": learnt["core"]} if "core" in learnt else {}
+    episode = jax.jit(probe.sequences, static_argnums=1)(jax.random.fold_in(jax.random.key(seed), 3), ROWS)
+    x = episode.tokens @ learnt["embed"]["kernel"] + learnt["embed"]["bias"]
+    last = slice(max(probe.length - MOST, 0), None)
+    mixing = materialise(core, inner, x[last, 0], episode.reset[last, 0])
+    delays = [2**k for k in range(probe.length.bit_length()) if 2**k < probe.length]
+    try:
+        found = carry_recall(core, inner, x, delays, said=episode.tokens)
+        recall = [round(value, 4) for value in found.tolist()]
+    except ValueError:
+        recall = None
+    return {
+        "mixing": [[float(f"{value:.3g}") for value in row] for row in mixing.tolist()],
+        "asked": np.asarray(episode.mask[last, 0]).tolist(),
+        "delays": delays,
+        "recall": recall,
+    }

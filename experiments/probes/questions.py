@@ -18,6 +18,7 @@ from ..errors import InputError, input_errors
 from ..logs import phase
 from .baselines import BASELINES, Truncated, retrieved, truncated
 from .learn import Budget, learn
+from .maps import look_into
 from .source import code_of
 
 MODES = ("in_length", "extrapolate")
@@ -50,6 +51,7 @@ class ProbesSettings:
     solved: float
     episodes: int
     depths: list[float]
+    maps: bool
     seed: int
     seeds: int
     device: str
@@ -231,4 +233,6 @@ def content(question: Question, own: ProbesSettings, seed: int) -> dict[str, Any
     }
     if question.baseline is not None:
         found["baseline"] = [question.baseline, question.keep, code_of(Truncated)]
+    if own.maps and seed == question.seeds[0]:
+        found["maps"] = code_of(look_into)
     return found

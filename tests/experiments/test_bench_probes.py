@@ -37,7 +37,7 @@ def quick_compiler():
 
 
 def test_a_grid_is_kept_and_extended(tmp_path, monkeypatch, capsys):
-    words = [*TINY, "probe=tmaze", "length=4", "mode=extrapolate", "factors=[2]", "episodes=64"]
+    words = [*TINY, "probe=tmaze", "length=4", "mode=extrapolate", "factors=[2]", "episodes=64", "maps=true"]
     words += [f"out={tmp_path}"]
 
     def run(*more):
@@ -65,6 +65,19 @@ def test_a_grid_is_kept_and_extended(tmp_path, monkeypatch, capsys):
         assert (row["random"]["value"], row["blind"]["value"], row["reference"]["value"]) == (0, 0, 1)
     assert first["ranking"][0]["label"] == "gru"
     assert first["correlations"] is None
+    for looked, recall in ((gru["maps"], list), (none["maps"], type(None))):
+        assert np.array(looked["mixing"]).shape == (4, 4)
+        assert looked["asked"] == [False, False, False, True]
+        assert looked["delays"] == [1, 2]
+        assert isinstance(looked["recall"], recall)
+    assert np.count_nonzero(none["maps"]["mixing"]) == 4  # the diagonal
+    assert first["rows"][1]["maps"] is None  # of what was trained on
+    for picture in ("options", "recall", "mixing"):
+        assert (tmp_path / f"probes_{picture}.png").stat().st_size > 1000
+    page = (tmp_path / "probes.html").read_text()
+    assert page.count("<svg") == 4
+    assert "tmaze @4→8" in page
+    assert "http" not in page.replace("http://www.w3.org", "")  # opens offline
     text = (tmp_path / "probes.md").read_text()
     assert "tmaze @4→8" in text
     assert "(probes.png)" in text

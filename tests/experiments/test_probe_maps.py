@@ -45,6 +45,9 @@ def test_what_a_carry_holds_can_be_read_and_what_it_lost_cannot():
     found = carry_recall(Shift(), {}, x, (0, 3, 4, 7))
     assert (found[:2] > 0.99).all()
     assert (np.abs(found[2:]) < 0.3).all()
+    few = carry_recall(Shift(), {}, x[:, :20], (0, 3))  # fewer rows than entries: the same reading
+    assert (few > 0.5).all()
+    assert np.isnan(carry_recall(Shift(), {}, x.at[5].set(1.0), (2,))).all()  # nothing to tell apart
     with pytest.raises(ValueError, match=r"delays=\(8,\) must lie between 0 and 7"):
         carry_recall(Shift(), {}, x, (8,))
     none = make_core("none", features=4, num_layers=1)
