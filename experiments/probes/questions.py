@@ -118,6 +118,7 @@ def read_questions(configs: Sequence[Mapping[str, Any]]) -> tuple[ProbesSettings
         for config in configs:
             raw = {key: value for key, value in config.items() if key not in _ADDED}
             own: ProbesSettings = build_dataclass(ProbesSettings, raw, "")
+            _check_together(own, config["command"])
             found.append(own)
             for question in _questions(own, _label(config, own), raw["core"]):
                 key = (question.case.label, question.probe_name, question.probe)
@@ -133,6 +134,19 @@ def read_questions(configs: Sequence[Mapping[str, Any]]) -> tuple[ProbesSettings
     with input_errors(), phase("sizing the cores"):
         sized = _sized(found[0], list(questions.values()))
     return found[0], sized
+
+
+def _check_together(own: ProbesSettings, command: str) -> None:
+    """Raise `InputError` for settings that contradict each other."""
+    if own.length is not None and "length" in own.options:
+        raise InputError(f"length={own.length} and options.length={own.options['length']}; give one of them")
+    if own.equal is not None and " core.features=" in command:
+        raise InputError(f"equal={own.equal} chooses core.features for each core; leave one of the two out")
+    if own.equal == "state" and own.baseline == "truncate":
+        raise InputError(
+            "equal=state is about a core's own memory, which baseline=truncate does without; "
+            "use equal=parameters or compute"
+        )
 
 
 def _label(config: Mapping[str, Any], own: ProbesSettings) -> str:

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shlex
 from pathlib import Path
 
 import flax.linen as nn
@@ -18,6 +19,7 @@ from resetta.experiments.probes.learn import Budget, examine, learn
 from resetta.experiments.probes.questions import MEASURES, read_questions
 from resetta.experiments.probes.source import code_of
 from resetta.experiments.probes.summary import (
+    correlations,
     effective_length,
     effective_lengths,
     not_learnt,
@@ -139,6 +141,9 @@ def test_mistakes_are_answered_in_a_sentence(capsys):
     )
     assert "seeds takes one value, not 1 and others" in refused("core=gru", "seeds=1,2", "probe=tmaze")
     assert "in_length, extrapolate" in refused("core=gru", "mode=both")
+    assert "length=8 and options.length=9; give one" in refused("core=gru", "length=8", "options.length=9")
+    assert "leave one of the two out" in refused("core=gru", "equal=parameters", "core.features=16")
+    assert "use equal=parameters or compute" in refused("core=gru", "equal=state", "baseline=truncate")
 
 
 def test_cores_are_made_equal_and_see_whole_episodes():
@@ -212,6 +217,21 @@ def test_rank_correlations():
     assert found[0, 2] == pytest.approx(-1)
     assert (found[3] == 0).all()
     assert found[0, 4] == pytest.approx(0.9486833)  # ranks 0, 1, 2, 3 and .5, .5, 2, 3
+    rows = [row(f"core {k}", [k / 8], probe) for probe in ("needle", "majority") for k in range(8)]
+    assert correlations(rows) == {
+        "questions": ["needle @16", "majority @16"],
+        "spearman": [[pytest.approx(1)] * 2] * 2,
+    }
+    assert correlations([each for each in rows if each["label"] != "core 3"]) is None
+
+
+def test_the_commands_of_the_page_are_understood(monkeypatch):
+    monkeypatch.setattr("resetta.experiments.probes.questions.of_width", lambda *_: 64)  # takes its time
+    page = (Path(__file__).parents[2] / "docs/probes.md").read_text(encoding="utf-8")
+    commands = [shlex.split(line) for line in page.splitlines() if line.startswith("resetta bench probes ")]
+    assert len(commands) >= 8
+    for _, _, _, *words in commands:
+        assert read_questions(expand("bench/probes", words))[1]
 
 
 def test_the_battery_can_be_made():
