@@ -177,6 +177,8 @@ class Logs:
             parts.append(f"return {sum(finite) / len(finite):.3g}{several}")
         if isinstance(row.get("loss"), float) and self._steps == "step":
             parts.append(f"loss {row['loss']:.4g}")
+        if row.get("perf_queue_fill") is not None:
+            parts.append(f"data queue {row['perf_queue_fill']:.0%} full")
         return " | ".join(parts)
 
     def _bar(self, row: Mapping[str, Any]) -> None:

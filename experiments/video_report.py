@@ -199,13 +199,23 @@ def _learning(run: Run) -> str:
     if not run.rows:
         return section("Learning", missing(f"No metrics.jsonl yet: {code(run, 'video-train')} writes one."))
     parts = [
-        figure(plots.to_svg(loss_curve(run.rows), "Training loss against the step."), "The model's loss.")
+        figure(plots.to_svg(loss_curve(run.rows), "Training loss against the step."), "The model's loss."),
+        *_reading(run),
     ]
     rows = read_metrics(run.path / "autoencoder" / "metrics.jsonl")
     if rows:
         drawn = plots.to_svg(loss_curve(rows), "The autoencoder's training loss against the step.")
         parts.append(figure(drawn, "The autoencoder's loss; it was trained first and is frozen since."))
     return section("Learning", *parts)
+
+
+def _reading(run: Run) -> list[str]:
+    """How well clips were made ready ahead; nothing for a run that is older than the measure."""
+    fills = [row["perf_queue_fill"] for row in run.rows if row.get("perf_queue_fill") is not None]
+    if not fills:
+        return []
+    words = f"{sum(fills) / len(fills):.0%} on average, {min(fills):.0%} at its emptiest"
+    return [plain_table([("queue of clips, full to", words)], "At 100 % training never waits for data")]
 
 
 def _table(run: Run) -> str:

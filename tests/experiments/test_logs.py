@@ -69,6 +69,7 @@ def test_speed_counts_every_seed_and_no_pause(run, monkeypatch):
     logs._seen.append((1002.0, 50))
     text = logs._text(row(50, 1.0))
     assert text.startswith("50/100 steps | 75 steps/s | 0:02 left")
+    assert logs._text(row(50, 1.0) | {"perf_queue_fill": 0.5}).endswith("| data queue 50% full")
 
 
 def test_on_a_terminal_there_is_a_bar(run):

@@ -124,7 +124,11 @@ def run(tmp_path):
         "data: {name: moving_digits, size: 64}\nmodel: {name: conv_s5}\ntotal_steps: 40\n"
         "autoencoder: {path: null, steps: 3}\nx: <script>x</script>\n"
     )
-    rows = [{"step": 10 * k, "loss": 1 / k, "wall_time": 3.0 * k} for k in range(1, 5)]
+    fills = (None, 1.0, 0.5, 0.75)
+    rows = [
+        {"step": 10 * k, "loss": 1 / k, "wall_time": 3.0 * k, "perf_queue_fill": fill}
+        for k, fill in enumerate(fills, 1)
+    ]
     (directory / "metrics.jsonl").write_text(
         "".join(json.dumps(row) + "\n" for row in rows) + '{"step": 50, "lo'
     )
@@ -171,6 +175,7 @@ def test_a_full_report_is_whole_and_fetches_nothing(run):
     assert "<script>x</script>" in page.words  # shown, not run
     assert ["lpips", "needs a network's <weights>"] in page.rows
     assert ["context", "10"] in page.rows
+    assert ["queue of clips, full to", "75% on average, 50% at its emptiest"] in page.rows
     assert ["data", "name moving_digits, size 64"] in page.rows
     assert "rfvd-v1: unavailable." in page.words
     assert "PSNR (dB), mean over clips; higher is better." in page.words
