@@ -33,6 +33,11 @@ _COMMANDS = {
     ),
     "video-sample": Command("let a video model go on from a context", "video_sample", reads_run=True),
     "video-inspect": Command("say what is in a folder of videos", "video_inspect"),
+    "export": Command(
+        "keep a trained agent in a small folder that evaluate and render take",
+        "pretrained_agents",
+        reads_run=True,
+    ),
     "report": Command("write the report of a run again", "report", reads_run=True),
     "bench": Command("measure cores side by side: speed, learning, memory", "bench", expands=True),
 }
@@ -129,6 +134,7 @@ def work(name: str, config: Any) -> None:
         if command.reads_run:
             from .run_dir import RunDir
 
+            _find_run(config)
             run = RunDir.read(config["run_dir"])
             if name != "report":
                 run.check_kind(name, video=name.startswith("video-"))
@@ -147,6 +153,18 @@ def work(name: str, config: Any) -> None:
             print(module.write_report(config["run_dir"]))
         else:
             module.run(config)
+
+
+def _find_run(config: dict[str, Any]) -> None:
+    """Where `pretrained` is given, put that agent into `run_dir`; one of them must be there."""
+    if config.get("pretrained") is not None:
+        from .pretrained_agents import unpack
+
+        config["run_dir"] = unpack(str(config["pretrained"]), config["run_dir"])
+    elif config["run_dir"] is None:
+        raise InputError(
+            "run_dir is missing; give run_dir=... (a run), or pretrained=... (`resetta list pretrained`)"
+        )
 
 
 @contextlib.contextmanager
@@ -227,8 +245,8 @@ def _list(words: list[str]) -> int:
     if len(words) > 1:
         raise InputError(f"`resetta list` takes one name, not {' '.join(words)!r}")
     if words and words[0] in _HELP:
-        print("usage: resetta list [cores|envs|probes|datasets|models|experiments]\n")
-        print("Show the names that core=, env=, probe=, data=, model= and +experiment= take.")
+        print("usage: resetta list [cores|envs|probes|datasets|models|experiments|pretrained]\n")
+        print("Show the names that core=, env=, probe=, data=, model=, +experiment= and pretrained= take.")
         return 0
     print(list_text(words[0] if words else None), end="", flush=True)
     return 0
@@ -236,7 +254,9 @@ def _list(words: list[str]) -> int:
 
 def _overview() -> str:
     rows = {name: command.summary for name, command in _available().items()}
-    rows["list"] = "show the cores, environments, probes, data sets, models and experiments there are"
+    rows["list"] = (
+        "show the cores, environments, probes, data sets, models, experiments and trained agents there are"
+    )
     lines = "\n".join(f"  {name:<14} {summary}" for name, summary in rows.items())
     return (
         "Resetta: memory that resets.\n\nusage: resetta <command> [key=value ...]\n\n"

@@ -22,6 +22,7 @@ _LISTS = {
     "datasets": "data",
     "models": "model",
     "experiments": "experiment",
+    "pretrained": "pretrained",
 }
 
 
@@ -112,6 +113,10 @@ def choices(group: str, config_dir: Path | None = None) -> dict[str, str]:
         from ..envs.registry import env_names
 
         found |= {name: "" for name in env_names() if name not in found}
+    if group == "pretrained":
+        from .pretrained_agents import pretrained_summaries
+
+        return pretrained_summaries()
     if group == "probe":
         from ..envs.probes.registry import probe_summaries
 

@@ -12,6 +12,7 @@ from .checkpoint import Checkpoints
 from .config import TrainConfig, train_config
 from .devices import abstract, agent_shardings
 from .errors import InputError, input_errors
+from .pretrained_agents import ARRAYS, read_agent
 from .run_dir import RunDir
 
 
@@ -19,13 +20,21 @@ def restore_run(raw: Mapping[str, Any]) -> tuple[RunDir, TrainConfig, Agent, Age
     """The run in `raw["run_dir"]`, its agent and its newest state (or that of update `raw["step"]`).
 
     `raw` is the configuration of a command that looks at a run; its `device` counts, everything else about
-    the agent comes from the run itself.
+    the agent comes from the run itself. Of a folder that `resetta export` wrote, the state holds parameters,
+    observation statistics and the update; the rest is abstract.
     """
     run_dir = RunDir.read(raw["run_dir"])
     with input_errors():
         config = train_config({**run_dir.config, "device": raw.get("device", "auto")})
         with settings(config):
             agent = build_agent(config)
+            if not run_dir.checkpoints.is_dir() and (run_dir.path / ARRAYS).exists():
+                return (
+                    run_dir,
+                    config,
+                    agent,
+                    read_agent(run_dir.path, abstract_state(agent, config), raw.get("step")),
+                )
             if not run_dir.checkpoints.is_dir():
                 raise InputError(f"{run_dir.path} holds no checkpoint yet; train it first")
             checkpoints = Checkpoints(run_dir.checkpoints)

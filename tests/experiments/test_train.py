@@ -175,6 +175,26 @@ def test_evaluation_repeats_itself(straight, tmp_path):
             np.testing.assert_array_equal(again[name], first[name])
 
 
+def test_an_exported_agent_plays_as_its_run_does(straight, tmp_path, capsys):
+    assert main(["export", f"run_dir={straight}", "name=kept", f"out={tmp_path}"]) == 0
+    kept = tmp_path / "kept"
+    assert sorted(path.name for path in kept.iterdir()) == ["agent.npz", "card.json", "config.yaml"]
+    card = json.loads((kept / "card.json").read_text())
+    command = (
+        "resetta train env=meta_cartpole_catch core=gru total_steps=1024 num_envs=8 num_steps=16 trials=2"
+    )
+    assert set(command.split()) < set(card["command"].split())
+    assert "core.features=8" in card["command"]
+    assert (card["bytes"], card["update"]) == ((kept / "agent.npz").stat().st_size, 8)
+    assert main(["evaluate", f"run_dir={kept}"]) == 0
+    with np.load(kept / "eval.npz") as again, np.load(straight / "eval.npz") as first:
+        for name in first:
+            np.testing.assert_array_equal(again[name], first[name])
+    assert "not empty" in refused(capsys, ["export", f"run_dir={straight}", "name=kept", f"out={tmp_path}"])
+    assert "without a path" in refused(capsys, ["export", f"run_dir={straight}", "name=../kept"])
+    assert "is of update 8, not 6" in refused(capsys, ["export", f"run_dir={straight}", "name=old", "step=6"])
+
+
 def test_a_nan_is_caught_counted_and_ends_with_the_last_good_checkpoint(tmp_path, monkeypatch, capsys):
     (tmp_path / "bad_envs.py").write_text(
         "import jax.numpy as jnp\n"
