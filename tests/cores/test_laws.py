@@ -74,7 +74,7 @@ def test_every_core_is_here():
 
 # --- laws 1 to 3 again, on whatever hypothesis thinks of ----------------------------------------------------
 
-T, B, PIECES = 16, 2, (8, 3, 1)
+T, B, PIECES = 12, 2, (5, 1)
 
 
 @functools.cache
@@ -85,7 +85,7 @@ def _compiled(name, options):
     x = rng.normal(size=(T, B, *((2, 2) if core.spatial else ()), 5)).astype(np.float32)
     empty = core.initial_carry(B, *size)
     apply = jax.jit(core.apply)
-    params = core.init(jax.random.key(1), empty, x, np.zeros((T, B), bool))
+    params = jax.jit(core.init)(jax.random.key(1), empty, x, np.zeros((T, B), bool))
     return apply, params, empty, x
 
 
@@ -165,7 +165,9 @@ LEARNERS = [
 @pytest.mark.parametrize("case", LEARNERS, ids=_name)
 def test_a_memory_learns_to_recall(case):
     name, options = case
-    findings = check_learning(make_core(name, features=16, **options))
+    # its gates alone, on a plane of one pixel: two layers of convolutions are slow to train
+    size = (1, 1) if case == ("conv_lstm", {}) else (2, 2)
+    findings = check_learning(make_core(name, features=16, **options), size=size)
     assert not findings, [str(f) for f in findings]
 
 
@@ -195,9 +197,9 @@ def test_recomputing_layers_saves_memory_and_changes_nothing(case):
     reset = jnp.zeros((24, 2), bool).at[7, 1].set(True)
     planned, gradients = [], []
     for remat in (False, True):
-        core = make_core(name, features=16, num_layers=6, remat=remat, **options)
+        core = make_core(name, features=16, num_layers=4, remat=remat, **options)
         carry = core.initial_carry(2, (4, 4))
-        params = core.init(jax.random.key(1), carry, x, reset)
+        params = jax.jit(core.init)(jax.random.key(1), carry, x, reset)
 
         def loss(params, core=core, carry=carry):
             return jnp.mean(core.apply(params, carry, x, reset)[1] ** 2)

@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec as P
 from resetta.cores import make_core
 from resetta.cores.sharded import make_mesh, over_heads, sequence_scan
 
-FLAGS = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"}
+FLAGS = {"XLA_FLAGS": f"--xla_force_host_platform_device_count=8 {os.environ.get('XLA_FLAGS', '')}"}
 T, B = 32, 4
 
 

@@ -24,7 +24,7 @@ SMALL = [
     *("num_envs=16", "num_steps=16", "minibatches=2", "epochs=2", "lr_final=null"),
     *("eval_tasks=0", "render=false", "tensorboard=false", f"total_steps={2 * 16 * 16}", "seeds=2"),
 ]
-UNOPTIMISED = "--xla_backend_optimization_level=0"
+UNOPTIMISED = os.environ.get("XLA_FLAGS", "")  # as everything here
 
 
 def host(tree):
