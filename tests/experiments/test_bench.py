@@ -36,6 +36,7 @@ def quick_compiler():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+    jax.config.update("jax_enable_compilation_cache", True)  # which a benchmark turns off
 
 
 def bench(out, name, *overrides):
