@@ -14,11 +14,9 @@ import types
 import warnings
 from typing import Any
 
-import jax
 import jax.numpy as jnp
-from flax import struct
-from gymnax.environments import environment, spaces
-from jaxtyping import Array, Float
+
+from .simulation import SimulatedEnvironment
 
 with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
     # brax's dependencies announce their own retirement and the optional packages that they do without.
@@ -29,77 +27,22 @@ with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
 BACKENDS = ("generalized", "mjx", "positional", "spring")
 
 
-@struct.dataclass
-class BraxState(environment.EnvState):
-    """brax's own state and the number of steps taken."""
-
-    brax: Any
-    time: Any
-
-
-class BraxEnvironment(environment.Environment[BraxState, environment.EnvParams]):
-    """A brax environment by its brax name; `options` go to its constructor. Actions lie in [−1, 1]."""
+class BraxEnvironment(SimulatedEnvironment):
+    """A brax environment by its brax name; `options` go to its constructor."""
 
     def __init__(self, brax_name: str, backend: str | None = None, **options: Any):
-        super().__init__()
         supported = ("generalized",) if brax_name == "swimmer" else BACKENDS
         backend = backend or ("generalized" if brax_name == "swimmer" else "spring")
         if backend not in supported:
             raise ValueError(f"brax_{brax_name} has no backend {backend!r}; use {' or '.join(supported)}")
         if brax_name == "swimmer":
             _mend_fluid()
-        self.brax_name = brax_name
         with warnings.catch_warnings():
             # "not actively maintained", said at every load of a model: true, known, and no news to a user.
             warnings.filterwarnings("ignore", message="Brax System, piplines", category=UserWarning)
             self.brax_env = brax.envs.get_environment(brax_name, backend=backend, **options)
-        # Abstract evaluation: brax's own `observation_size` runs a whole reset.
-        self.observation_size = jax.eval_shape(self.brax_env.reset, jax.random.key(0)).obs.shape[-1]
-        self.action_size = 1 if brax_name == "fast" else self.brax_env.action_size
-
-    @property
-    def default_params(self) -> environment.EnvParams:
-        """The episode's limit."""
-        return environment.EnvParams(max_steps_in_episode=1000)
-
-    def reset_env(self, key: Array, params: Any) -> tuple[Float[Array, " D"], BraxState]:
-        """A fresh start."""
-        state: Any = self.brax_env.reset(key)
-        return state.obs, BraxState(brax=state, time=jnp.int32(0))
-
-    def step_env(
-        self, key: Array, state: BraxState, action: Any, params: Any
-    ) -> tuple[Float[Array, " D"], BraxState, Array, Array, dict[Any, Any]]:
-        """One control step; actions are clipped to [−1, 1]."""
-        after: Any = self.brax_env.step(state.brax, jnp.clip(action, -1.0, 1.0))
-        terminated = after.done > 0.5
-        return after.obs, BraxState(brax=after, time=state.time + 1), after.reward, terminated, {}
-
-    def observe(self, key: Array, state: BraxState, action: Any, params: Any) -> Float[Array, " D"]:
-        """brax's observation."""
-        return state.brax.obs
-
-    def is_terminated(self, state: BraxState, params: Any) -> Array:
-        """brax's `done`."""
-        return state.brax.done > 0.5
-
-    @property
-    def name(self) -> str:
-        """The registered name."""
-        return f"brax_{self.brax_name}"
-
-    @property
-    def num_actions(self) -> int:
-        """The number of actuators."""
-        return self.action_size
-
-    def action_space(self, params: Any = None) -> spaces.Box:
-        """One entry per actuator."""
-        return spaces.Box(-1.0, 1.0, (self.action_size,), jnp.float32)
-
-    def observation_space(self, params: Any) -> spaces.Box:
-        """Unbounded."""
-        return spaces.Box(-jnp.inf, jnp.inf, (self.observation_size,), jnp.float32)
+        action_size = 1 if brax_name == "fast" else self.brax_env.action_size
+        super().__init__(f"brax_{brax_name}", self.brax_env, action_size)
 
 
 def brax_arguments(brax_name: str) -> set[str]:

@@ -58,7 +58,7 @@ def draw(
         canvas = Canvas(size)
         canvas.text((0.5, 0.5), "the state is not finite", 0.08, ACCENT)
         return canvas.pixels()
-    if hasattr(state, "brax") and hasattr(env.brax_env, "sys"):
+    if hasattr(getattr(env, "brax_env", None), "sys"):
         from .draw_brax import draw_brax
 
         return draw_brax(env, state, size)
@@ -76,7 +76,7 @@ def _finite(state: Any) -> bool:
     import jax
 
     # A limit may well be infinite; what moves is in the state's own fields, brax's contacts aside.
-    fields = state.brax.obs if hasattr(state, "brax") else state
+    fields = state.simulated.obs if hasattr(state, "simulated") else state
     return all(
         np.isfinite(leaf).all() for leaf in map(np.asarray, jax.tree.leaves(fields)) if leaf.dtype.kind == "f"
     )

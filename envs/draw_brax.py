@@ -19,7 +19,7 @@ _CURE = (
 
 
 def draw_brax(env: Any, state: Any, size: tuple[int, int]) -> UInt8[np.ndarray, "H W 3"]:
-    """One `BraxState` as a picture of `size` (height, width), the camera following the body.
+    """One state of a brax environment as a picture of `size` (height, width), the camera following the body.
 
     Raises `RuntimeError`, with what to install, where MuJoCo finds no way to render off screen.
     """
@@ -28,7 +28,7 @@ def draw_brax(env: Any, state: Any, size: tuple[int, int]) -> UInt8[np.ndarray, 
         "mujoco"
     )  # its names are made at run time: nothing to check them against
 
-    physics = state.brax.pipeline_state
+    physics = state.simulated.pipeline_state
     data.qpos, data.qvel = np.asarray(physics.q), np.asarray(physics.qd)
     mujoco.mj_forward(renderer.model, data)
     if not camera.distance:

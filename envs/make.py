@@ -26,6 +26,7 @@ def make_meta_env(
     held_out_physics: Mapping[str, tuple[float, float]] | None = None,
     train_tasks: int | None = None,
     reward_scale: float = 1.0,
+    reward_scales: Mapping[str, float] | None = None,
     reward_input: bool = True,
     same_start: bool = False,
     word_generators: int = 4,
@@ -35,7 +36,8 @@ def make_meta_env(
 
     `lanes` maps names of base environments to their options. For `split="held_out"` the `held_out_lanes`
     take their place where there are any. Widths are shared by all base environments, met and unmet, so that
-    one agent fits them all. Raises `ValueError`, one sentence, for whatever does not fit.
+    one agent fits them all. `reward_scales` holds the scales of single base environments, in place of
+    `reward_scale`. Raises `ValueError`, one sentence, for whatever does not fit.
     """
     if projection not in PROJECTIONS:
         raise ValueError(f"unknown projection {projection!r}; choose from {', '.join(PROJECTIONS)}")
@@ -60,6 +62,12 @@ def make_meta_env(
                 f"env.held_out_physics names {name!r}, which env.physics does not; "
                 "give its range for training too"
             )
+    for name, scale in (reward_scales or {}).items():
+        if name not in {**met, **unmet}:
+            valid = ", ".join({**met, **unmet})
+            raise ValueError(f"env.reward_scales names {name!r}, which is no lane; it may name {valid}")
+        if isinstance(scale, bool) or not isinstance(scale, int | float):
+            raise ValueError(f"env.reward_scales.{name}={scale!r} must be a number")
     chosen = unmet if split == "held_out" and unmet else met
     families = [
         TaskFamily(
@@ -78,7 +86,8 @@ def make_meta_env(
     ]
     for family in families:
         family.ids(split)  # raises where the split is empty
-    return MetaEnv(make_lanes(families, num_envs, reward_scale), trials, split, reward_input, same_start)
+    scales = [float((reward_scales or {}).get(name, reward_scale)) for name in chosen]
+    return MetaEnv(make_lanes(families, num_envs, scales), trials, split, reward_input, same_start)
 
 
 def _observation_width(bases: list[BaseEnv], projection: str, width: int | None) -> int:

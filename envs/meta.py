@@ -278,15 +278,23 @@ class MetaEnv:
         return low + (high - low) * (jnp.clip(action, -1.0, 1.0) + 1.0) / 2.0
 
 
-def make_lanes(families: Sequence[TaskFamily], num_envs: int, reward_scale: float = 1.0) -> tuple[Lane, ...]:
-    """Equal contiguous shares of `num_envs`; raises `ValueError` where they don't divide."""
+def make_lanes(
+    families: Sequence[TaskFamily], num_envs: int, reward_scales: Sequence[float] | None = None
+) -> tuple[Lane, ...]:
+    """Equal contiguous shares of `num_envs`, each with its reward scale (1 by default).
+
+    Raises `ValueError` where they don't divide.
+    """
     if num_envs % len(families):
         n = len(families)
         raise ValueError(
             f"num_envs={num_envs} is not divisible by the {n} base environments of this task; "
             f"use {num_envs // n * n or n} or {(num_envs // n + 1) * n}"
         )
-    return tuple(Lane(f, num_envs // len(families), reward_scale) for f in families)
+    scales = [1.0] * len(families) if reward_scales is None else reward_scales
+    return tuple(
+        Lane(family, num_envs // len(families), scale) for family, scale in zip(families, scales, strict=True)
+    )
 
 
 def _select(condition: Bool[Array, " N"], new: Any, old: Any) -> Any:

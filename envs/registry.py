@@ -66,6 +66,40 @@ _BRAX = (
     "walker2d",
 )
 
+# MuJoCo Playground's dm_control suite, under names that spell its own: PointMass is dm_point_mass
+_PLAYGROUND = (
+    "dm_acrobot_swingup",
+    "dm_acrobot_swingup_sparse",
+    "dm_ball_in_cup",
+    "dm_cartpole_balance",
+    "dm_cartpole_balance_sparse",
+    "dm_cartpole_swingup",
+    "dm_cartpole_swingup_sparse",
+    "dm_cheetah_run",
+    "dm_finger_spin",
+    "dm_finger_turn_easy",
+    "dm_finger_turn_hard",
+    "dm_fish_swim",
+    "dm_hopper_hop",
+    "dm_hopper_stand",
+    "dm_humanoid_run",
+    "dm_humanoid_stand",
+    "dm_humanoid_walk",
+    "dm_pendulum_swingup",
+    "dm_point_mass",
+    "dm_reacher_easy",
+    "dm_reacher_hard",
+    "dm_swimmer_swimmer6",
+    "dm_walker_run",
+    "dm_walker_stand",
+    "dm_walker_walk",
+)
+# How the names of Playground's other robots begin, which download their meshes.
+_ROBOTS = (
+    *("aero", "aloha", "apollo", "barkour", "berkeley", "g1", "go1", "h1", "leap", "op3", "panda", "spot"),
+    "t1",
+)
+
 # name: module and class within this package
 _OURS = {
     "bernoulli_bandit": "bernoulli_bandit:BernoulliBandit",
@@ -168,12 +202,24 @@ _OWN_LENGTH: dict[str, Callable[[Any, Any], int]] = {
 def env_names() -> list[str]:
     """Every name of ours that `make_env` knows, sorted; fast, since nothing is imported."""
     graded = [f"{family}_{grade}" for family in _GRADED for grade in _GRADES]
-    return sorted([*_GYMNAX, *_OURS, *graded, *(f"brax_{name}" for name in _BRAX)])
+    return sorted([*_GYMNAX, *_OURS, *graded, *(f"brax_{name}" for name in _BRAX), *_PLAYGROUND])
 
 
 def installed_envs() -> dict[str, str]:
     """Environments of other installed packages, name to `module:Name`."""
     return installed("envs", env_names())
+
+
+def not_offered(name: str) -> str | None:
+    """Why an environment that exists elsewhere is none of ours, and what to use; None for any other name."""
+    if "mnist" in name.lower():
+        return f"{name} is not offered because it downloads MNIST; use bsuite_bandit"
+    if name.lower().removeprefix("dm_").startswith(_ROBOTS):
+        return (
+            f"{name} is not offered because MuJoCo Playground's locomotion and manipulation download meshes; "
+            f"use its dm_control suite, such as {_PLAYGROUND[0]}"
+        )
+    return None
 
 
 def make_env(name: str, **options: Any) -> "BaseEnv":
@@ -194,6 +240,10 @@ def make_env(name: str, **options: Any) -> "BaseEnv":
         brax_name = name.removeprefix("brax_")
         constructor = functools.partial(BraxEnvironment, brax_name)
         return _build(name, constructor, options, brax_arguments(brax_name))
+    if name in _PLAYGROUND:
+        from .playground import PlaygroundEnvironment
+
+        return _build(name, functools.partial(PlaygroundEnvironment, name), options, set())
     family, _, grade = name.rpartition("_")
     if name in _OURS or family in _GRADED:
         path, graded = _GRADED[family] if family in _GRADED else (_OURS[name], None)
@@ -212,8 +262,9 @@ def make_env(name: str, **options: Any) -> "BaseEnv":
 def _check_name(name: str, names: list[str]) -> None:
     if name in names:
         return
-    if "mnist" in name.lower():
-        raise ValueError(f"{name} is not offered because it downloads MNIST; use bsuite_bandit")
+    reason = not_offered(name)
+    if reason:
+        raise ValueError(reason)
     near = difflib.get_close_matches(name.lower().replace("-", "_"), names, 3, 0.5)
     cure = f"did you mean {' or '.join(near)}?" if near else "`resetta list envs` shows them all"
     raise ValueError(f"unknown environment {name!r}; {cure}")

@@ -167,6 +167,12 @@ _OPTIMA: dict[str, tuple[float, str]] = {
     "four_rooms": (1.0, "the goal is reached; a bound, missed only if 500 steps do not suffice"),
     "gaussian_bandit": (8.33155, "100 E[max(0, mu)] with mu normal(-1, 1), when mu is known"),
     "gymnax_bernoulli_bandit": (90.0, "100 pulls of the better arm, .9 each, when it is known"),
+    # the suite's own design, arXiv 1801.00690, section 2
+    **{
+        name: (1000.0, "at most 1 for each of 1000 steps: a bound")
+        for name in env_names()
+        if name.startswith("dm_")
+    },
     **{f"repeat_first_{grade}": (1.0, "every answer right") for grade in ("easy", "medium", "hard")},
     **{f"repeat_previous_{grade}": (1.0, "every answer right") for grade in ("easy", "medium", "hard")},
     **{
@@ -178,18 +184,28 @@ _OPTIMA: dict[str, tuple[float, str]] = {
     },
 }
 # Random play is measured on fewer trials, or not at all, where compiling and stepping take minutes.
-_BRAX_EPISODES = {
+_SLOW_EPISODES = {
     "brax_ant": 64,
     "brax_fast": 64,
     "brax_hopper": 64,
     "brax_inverted_pendulum": 256,
     "brax_reacher": 64,
+    "dm_ball_in_cup": 256,
+    "dm_cartpole_balance": 256,
+    "dm_cartpole_swingup": 256,
+    "dm_finger_spin": 256,
+    "dm_finger_turn_easy": 256,
+    "dm_finger_turn_hard": 256,
+    "dm_pendulum_swingup": 256,
+    "dm_point_mass": 256,
+    "dm_reacher_easy": 256,
+    "dm_reacher_hard": 256,
 }
 
 
 def _measure(name: str, episodes: int, seed: int) -> dict[str, Any]:
-    if name.startswith("brax_"):
-        episodes = _BRAX_EPISODES.get(name, 0)
+    if name.startswith(("brax_", "dm_")):
+        episodes = _SLOW_EPISODES.get(name, 0)
     random: dict[str, Any] = {
         "mean": None,
         "std_error": None,

@@ -45,11 +45,11 @@ def build_env(config: TrainConfig, num_envs: int, trials: int, split: str) -> Me
     """A batch of the run's environments."""
     env = config.env
     return make_meta_env(
-        env.lanes,
+        env.met,
         num_envs=num_envs,
         trials=trials,
         split=split,
-        held_out_lanes=env.held_out_lanes,
+        held_out_lanes=env.unmet,
         projection=env.projection,
         observation_width=env.observation_width,
         action_width=env.action_width,
@@ -58,6 +58,7 @@ def build_env(config: TrainConfig, num_envs: int, trials: int, split: str) -> Me
         held_out_physics=env.held_out_physics,
         train_tasks=env.train_tasks,
         reward_scale=env.reward_scale,
+        reward_scales=env.reward_scales,
         reward_input=env.reward_input,
         same_start=env.same_start,
         word_generators=env.word_generators,

@@ -242,6 +242,11 @@ def _worded(command: str, config_dir: Path | None) -> Iterator[None]:
         if group.startswith("hydra/"):
             cure = f"choose from {', '.join(valid)}, or install the Hydra plugin that brings it"
         elif group == "env":
+            from ..envs.registry import not_offered
+
+            reason = not_offered(name)
+            if reason:
+                raise InputError(reason) from error
             cure = "`resetta list envs` shows them all, and module:Name takes your own"
         else:
             cure = f"choose from {', '.join(valid)}" + (", or give module:Name" if group in _OPEN else "")

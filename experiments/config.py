@@ -18,6 +18,7 @@ class EnvConfig:
     name: str
     lanes: dict[str, Any]
     held_out_lanes: dict[str, Any] = dataclasses.field(default_factory=dict)
+    hold_out: str | list[str] = dataclasses.field(default_factory=list)
     projection: str = "none"
     observation_width: int | None = None
     action_width: int | None = None
@@ -26,11 +27,34 @@ class EnvConfig:
     held_out_physics: dict[str, Any] = dataclasses.field(default_factory=dict)
     train_tasks: int | None = None
     reward_scale: float = 1.0
+    reward_scales: dict[str, Any] = dataclasses.field(default_factory=dict)
     reward_input: bool = True
     same_start: bool = False
     word_generators: int = 4
     word_length: int = 12
     target: str | None = None  # env=module:Name only; already part of lanes
+
+    @property
+    def met(self) -> dict[str, Any]:
+        """The base environments of training, with their options."""
+        return {name: options for name, options in self.lanes.items() if name not in self._held}
+
+    @property
+    def unmet(self) -> dict[str, Any]:
+        """Those of held-out evaluation alone; empty where held-out tasks are of the environments met."""
+        return {**self.held_out_lanes, **{name: self.lanes[name] for name in self._held}}
+
+    @property
+    def _held(self) -> list[str]:
+        return [self.hold_out] if isinstance(self.hold_out, str) else self.hold_out
+
+    def __post_init__(self) -> None:
+        for name in self._held:
+            if name not in self.lanes:
+                valid = ", ".join(self.lanes)
+                raise ValueError(f"env.hold_out names {name!r}, which is none of env.lanes; it has {valid}")
+        if self.lanes and not self.met:
+            raise ValueError(f"env.hold_out={self.hold_out} leaves nothing to train on; hold out fewer")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,7 +163,7 @@ class TrainConfig:
             raise ValueError(
                 f"num_envs={self.num_envs} is not divisible by minibatches={self.minibatches}; {cure}"
             )
-        lanes = len(self.env.lanes)
+        lanes = len(self.env.met)
         if lanes and self.num_envs % lanes:
             low = self.num_envs // lanes * lanes
             raise ValueError(
@@ -211,6 +235,7 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
             bool: "true or false",
             str: "a word",
             dict: "a mapping",
+            list: "a list",
         }.get(typing.get_origin(o) or o, "null")
         for o in options
     )

@@ -96,7 +96,7 @@ def evaluate_agent(
     # Splits of the same base environments share one program: what differs is the ids it is given.
     players: dict[bool, tuple[MetaEnv, Any]] = {}
     for split in splits:
-        unmet = split == "held_out" and bool(config.env.held_out_lanes)
+        unmet = split == "held_out" and bool(config.env.unmet)
         env = evaluation_env(config, tasks, trials, split)
         with phase(f"evaluating {env.num_envs} {split.replace('_', '-')} tasks, {trials} trials each"):
             if unmet not in players:
@@ -125,8 +125,7 @@ def evaluate_agent(
 
 def evaluation_env(config: TrainConfig, tasks: int, trials: int, split: str) -> MetaEnv:
     """An environment with a row for every task; rounded up so that base environments get equal shares."""
-    unmet = split == "held_out" and config.env.held_out_lanes
-    lanes = len(config.env.held_out_lanes if unmet else config.env.lanes)
+    lanes = len((split == "held_out" and config.env.unmet) or config.env.met)
     return build_env(config, -(-tasks // lanes) * lanes, trials, split)
 
 

@@ -22,7 +22,7 @@ ROOMS: dict[str, set[str]] = {
 ARRAYS = {"jax", "flax", "numpy", "jaxtyping"}
 OTHERS: dict[str, set[str]] = {
     "cores": ARRAYS,
-    "envs": ARRAYS | {"gymnax", "brax", "mujoco", "PIL"},
+    "envs": ARRAYS | {"gymnax", "brax", "mujoco", "mujoco_playground", "PIL"},
     "agents": ARRAYS | {"optax", "distrax"},
     "configs": set(),
     "testing": ARRAYS | {"optax"},
@@ -31,6 +31,7 @@ OTHERS: dict[str, set[str]] = {
 # Packages that are slow, heavy or likely to be replaced: one home each.
 HOMES: dict[str, set[str]] = {
     "brax": {"envs/brax.py", "envs/draw_brax.py"},
+    "mujoco_playground": {"envs/playground.py"},
     "distrax": {"agents/distributions.py"},
     "decord": {"video/decode.py"},
     "orbax": {"experiments/checkpoint.py"},
@@ -41,7 +42,7 @@ HOMES: dict[str, set[str]] = {
 }
 # Imported inside functions only, so that whoever never uses them never waits for them; brax's own adapter is
 # such a module itself.
-LAZY = {"decord", "mujoco", "matplotlib", "tensorboardX", "wandb"}
+LAZY = {"decord", "mujoco", "mujoco_playground", "matplotlib", "tensorboardX", "wandb"}
 LAZY_MODULES = {"resetta.envs.brax", "resetta.envs.draw_brax"}
 
 

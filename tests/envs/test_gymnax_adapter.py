@@ -10,7 +10,7 @@ from gymnax.environments import spaces
 from resetta.envs.registry import env_names, make_env
 
 IDS = {type(gymnax.make(name)[0]): name for name in gymnax.registered_envs if "MNIST" not in name}
-OURS = {type(make_env(name).env): name for name in env_names() if not name.startswith("brax_")}
+OURS = {type(make_env(name).env): name for name in env_names() if not name.startswith(("brax_", "dm_"))}
 NAMES = sorted(OURS[cls] for cls in IDS)
 
 

@@ -55,7 +55,7 @@ def clock(rows=2, trials=2, **options):
     env = Clock()
     base = BaseEnv("clock", env, env.default_params)
     family = TaskFamily(base, "none", False, 2, 3, **options)
-    return MetaEnv(make_lanes([family], rows, reward_scale=10.0), trials)
+    return MetaEnv(make_lanes([family], rows, [10.0]), trials)
 
 
 def play(env, actions, ids=None):
@@ -224,6 +224,14 @@ def test_lanes_keep_their_rows():
             {"lanes": {"cartpole": {}}, "num_envs": 4, "held_out_physics": {"length": [1, 2]}},
             "for training too",
         ),
+        (
+            {"lanes": {"cartpole": {}}, "num_envs": 4, "reward_scales": {"acrobot": 1.0}},
+            "names 'acrobot', which is no lane; it may name cartpole",
+        ),
+        (
+            {"lanes": {"cartpole": {}}, "num_envs": 4, "reward_scales": {"cartpole": "big"}},
+            "reward_scales.cartpole='big' must be a number",
+        ),
         ({"lanes": {"cartpole": {}}, "num_envs": 4, "trials": 0}, "trials=0"),
         ({"lanes": {}, "num_envs": 4}, "no base environment"),
         ({"lanes": {"cartpol": {}}, "num_envs": 4}, "did you mean"),
@@ -242,3 +250,9 @@ def test_held_out_environments_take_the_place_of_the_others():
     assert train.lanes[0].family.base.name == "cartpole"
     assert held_out.lanes[0].family.base.name == "acrobot"
     assert (train.observation_shape, train.action) == (held_out.observation_shape, held_out.action)
+
+
+def test_a_reward_scale_of_ones_own():
+    lanes = {"cartpole": {}, "acrobot": {}, "mountain_car": {}}
+    env = make_meta_env(lanes, num_envs=3, trials=1, reward_scale=0.5, reward_scales={"acrobot": 2})
+    assert [lane.reward_scale for lane in env.lanes] == [0.5, 2.0, 0.5]

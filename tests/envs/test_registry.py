@@ -14,7 +14,7 @@ import pytest
 from resetta.envs.base import BaseEnv
 from resetta.envs.registry import env_names, make_env
 
-PLAIN = [name for name in env_names() if not name.startswith("brax_")]
+PLAIN = [name for name in env_names() if not name.startswith(("brax_", "dm_"))]
 
 
 def test_listing_imports_neither_jax_nor_gymnax():

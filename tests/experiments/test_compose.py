@@ -187,8 +187,42 @@ def test_our_own_cores_compose(core):
     assert train_config(compose("train", [f"core={core}"])).core["name"] == core
 
 
-@pytest.mark.parametrize("env", [*list(choices("env"))[::7], "meta_cartpole_catch", "my.module:Env"])
+@pytest.mark.parametrize(
+    "env", [*list(choices("env"))[::7], "meta_cartpole_catch", "meta_dm_control", "my.module:Env"]
+)
 def test_our_own_environments_compose(env):
     config = train_config(compose("train", [f"env={env}"]))
     assert config.env.lanes
     assert config.env.name == env.rpartition(":")[2]
+
+
+def test_any_lanes_can_be_held_out():
+    def env(*overrides):
+        return train_config(compose("train", ["env=meta_brax", *overrides])).env
+
+    by_default = env()
+    assert (len(by_default.met), list(by_default.unmet)) == (6, ["brax_hopper"])
+    assert list(env("env.hold_out=brax_ant").unmet) == ["brax_ant"]
+    two = env("env.hold_out=[brax_ant,brax_reacher]", "num_envs=40", "minibatches=4")
+    assert (len(two.met), list(two.unmet)) == (5, ["brax_ant", "brax_reacher"])
+    assert (len(env("env.hold_out=[]", "num_envs=56").met), env("env.hold_out=[]", "num_envs=56").unmet) == (
+        7,
+        {},
+    )
+    for override, message in {
+        "env.hold_out=brax_humanoid": "names 'brax_humanoid', which is none of env.lanes; it has brax_",
+        "env.hold_out=3": "env.hold_out=3 must be a word or a list",
+        "num_envs=700": "not divisible by the 6 base environments of meta_brax; use",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            env(override, "minibatches=1")
+
+
+@pytest.mark.parametrize("core", ["s5", "gru"])
+def test_the_published_split_of_continuous_control(core):
+    config = train_config(compose("train", [f"+experiment=meta_dm_control_{core}"]))
+    met, unmet = config.env.met, config.env.unmet
+    assert (config.core["name"], config.trials, len(met), len(unmet)) == (core, 1, 6, 4)
+    assert not met.keys() & unmet.keys()
+    assert (met | unmet).keys() <= set(choices("env"))
+    assert config.total_steps == 2_000_000_000
