@@ -8,3 +8,5 @@ from .network import ActorCritic as ActorCritic
 from .ppo import Agent as Agent
 from .ppo import AgentState as AgentState
 from .ppo import PPOConfig as PPOConfig
+from .watch import input_gradients as input_gradients
+from .watch import watch as watch

@@ -39,6 +39,10 @@ class Policy(Protocol):
         """Entropy of the distribution (for continuous actions: of the Gaussian before squashing)."""
         ...
 
+    def preference(self, params: Array, raw: Array) -> Float[Array, "..."]:
+        """What speaks for a raw action: its logit above the mean of all, or the mean's part along it."""
+        ...
+
     def to_env(self, raw: Array) -> Array:
         """The environment's action."""
         ...
@@ -69,6 +73,11 @@ class Categorical:
     def entropy(self, params: Array) -> Float[Array, "..."]:
         """See `Policy`."""
         return jnp.asarray(distrax.Categorical(logits=params).entropy())
+
+    def preference(self, params: Array, raw: Array) -> Float[Array, "..."]:
+        """See `Policy`; a constant added to all logits changes nothing, so their mean is taken off."""
+        chosen = jnp.take_along_axis(params, raw[..., None], axis=-1)[..., 0]
+        return chosen - params.mean(-1)
 
     def to_env(self, raw: Array) -> Array:
         """See `Policy`."""
@@ -115,6 +124,11 @@ class SquashedGaussian:
     def entropy(self, params: Array) -> Float[Array, "..."]:
         """See `Policy`."""
         return jnp.asarray(self._gaussian(params).entropy())
+
+    def preference(self, params: Array, raw: Array) -> Float[Array, "..."]:
+        """See `Policy`."""
+        along = raw / jnp.maximum(jnp.linalg.norm(raw, axis=-1, keepdims=True), 1e-9)
+        return (self.mode(params) * along).sum(-1)
 
     def to_env(self, raw: Array) -> Array:
         """See `Policy`."""

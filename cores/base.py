@@ -51,3 +51,13 @@ def clear(carry: Carry, reset: Bool[Array, " B"], empty: Carry) -> Carry:
         return jnp.where(reset.reshape(reset.shape + (1,) * (old.ndim - 1)), new, old)
 
     return jax.tree.map(select, carry, empty)
+
+
+def numbers(carry: Carry, batch: int) -> Float[Array, "B N"]:
+    """All numbers of the memory of `batch` rows: complex ones are two, integers, which count, none."""
+    parts = [jnp.zeros((batch, 0))]
+    for leaf in jax.tree.leaves(carry):
+        if jnp.issubdtype(leaf.dtype, jnp.inexact):
+            halves = (leaf.real, leaf.imag) if jnp.iscomplexobj(leaf) else (leaf,)
+            parts += [half.reshape(batch, -1).astype(jnp.float32) for half in halves]
+    return jnp.concatenate(parts, 1)

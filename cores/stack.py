@@ -35,7 +35,7 @@ class Stack(Core, kw_only=True):
                     f"options are given for {name!r}, which is not in pattern={self.pattern!r}; "
                     f"its parts are {', '.join(dict.fromkeys(names))}"
                 )
-        parts = self._make_parts()
+        parts = self.make_parts()
         if len({part.spatial for part in parts}) > 1:
             spatial = ", ".join(
                 dict.fromkeys(n for n, part in zip(names, parts, strict=True) if part.spatial)
@@ -46,7 +46,8 @@ class Stack(Core, kw_only=True):
             )
         super().__post_init__()
 
-    def _make_parts(self) -> tuple[Core, ...]:
+    def make_parts(self) -> tuple[Core, ...]:
+        """The parts, in order."""
         return tuple(
             _make_part(name, self.features, (self.options or {}).get(name, {}))
             for name in self.pattern.split()
@@ -55,15 +56,15 @@ class Stack(Core, kw_only=True):
     @property
     def spatial(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Whether the parts are spatial."""
-        return self._make_parts()[0].spatial
+        return self.make_parts()[0].spatial
 
     def initial_carry(self, batch: int, size: tuple[int, int] | None = None) -> Carry:
         """The parts' carries, as a tuple."""
-        return tuple(part.initial_carry(batch, size) for part in self._make_parts())
+        return tuple(part.initial_carry(batch, size) for part in self.make_parts())
 
     def setup(self) -> None:
         """The parts, as `parts_0`, `parts_1`, … in the parameters."""
-        self.parts = self._make_parts()
+        self.parts = self.make_parts()
 
     def __call__(
         self, carry: Carry, x: Shaped[Array, "T B *F"], reset: Bool[Array, "T B"]

@@ -132,9 +132,10 @@ def work(name: str, config: Any) -> None:
         if name in _BEGINS_RUN:
             _check_training(name, config)
         if command.reads_run:
+            from .pretrained_agents import find_run
             from .run_dir import RunDir
 
-            _find_run(config)
+            find_run(config)
             run = RunDir.read(config["run_dir"])
             if name != "report":
                 run.check_kind(name, video=name.startswith("video-"))
@@ -153,18 +154,6 @@ def work(name: str, config: Any) -> None:
             print(module.write_report(config["run_dir"]))
         else:
             module.run(config)
-
-
-def _find_run(config: dict[str, Any]) -> None:
-    """Where `pretrained` is given, put that agent into `run_dir`; one of them must be there."""
-    if config.get("pretrained") is not None:
-        from .pretrained_agents import unpack
-
-        config["run_dir"] = unpack(str(config["pretrained"]), config["run_dir"])
-    elif config["run_dir"] is None:
-        raise InputError(
-            "run_dir is missing; give run_dir=... (a run), or pretrained=... (`resetta list pretrained`)"
-        )
 
 
 @contextlib.contextmanager

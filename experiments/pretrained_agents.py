@@ -53,6 +53,16 @@ def unpack(name: str, run_dir: str | None = None) -> str:
     return str(target)
 
 
+def find_run(config: dict[str, Any]) -> None:
+    """Where `pretrained` is given, put that agent into `run_dir`; one of them must be there."""
+    if config.get("pretrained") is not None:
+        config["run_dir"] = unpack(str(config["pretrained"]), config["run_dir"])
+    elif config["run_dir"] is None:
+        raise InputError(
+            "run_dir is missing; give run_dir=... (a run), or pretrained=... (`resetta list pretrained`)"
+        )
+
+
 def read_agent(folder: Path, template: Any, step: int | None = None) -> Any:
     """`template`, the abstract state of the folder's agent, with what `agent.npz` holds filled in.
 

@@ -6,6 +6,7 @@ there yet is said, with the command that would make it; nothing missing is an er
 
 import base64
 import datetime
+import json
 import os
 import shlex
 from collections.abc import Mapping
@@ -48,6 +49,7 @@ def write_report(run_dir: str | os.PathLike[str]) -> Path:
             films(run),
             _learning(run),
             _memory(run),
+            _recall(run),
             _table(run, curves),
             _how(run),
             footer(run),
@@ -204,6 +206,22 @@ def _memory(run: Run) -> str:
     return section(
         "Memory", missing(f"Nothing recorded: {code(run, 'render')} draws what the memory holds over time.")
     )
+
+
+def _recall(run: Run) -> str:
+    """What `resetta bench recall` found, where it was asked."""
+    try:
+        result = json.loads((run.path / "recall.json").read_text(encoding="utf-8"))
+        from .bench import recall_page
+
+        found = recall_page.table(result)
+        drawn = plots.to_svg(recall_page.figure(result), f"{found.title}; every number is in recall.json")
+    except FileNotFoundError:
+        return ""
+    except Exception:  # as for eval.npz
+        return section("What the memory knows", missing("recall.json could not be read."))
+    notes = "".join(f"<li>{text(note)}</li>" for note in found.notes)
+    return section(found.title, figure(drawn), f"<ul>{notes}</ul>")
 
 
 def _table(run: Run, curves: Mapping[str, Curve]) -> str:

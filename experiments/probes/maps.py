@@ -10,7 +10,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from ...cores import Core
+from ...cores.base import numbers
 from ...envs.probes import Probe
+from .reading import explained, ridge_reading
 
 MOST, ROWS = 128, 512  # steps of a mixing map, and episodes that a reading is fitted to and judged by
 
@@ -61,32 +63,19 @@ def carry_recall(
         raise ValueError(f"delays={delays} must lie between 0 and {steps - 1}, the steps before the last")
     reset = jnp.zeros((steps, rows), bool).at[0].set(True)
     carry = jax.jit(functools.partial(_carry, core))(params, x, reset)
-    leaves: list[Any] = [np.asarray(leaf).reshape(rows, -1) for leaf in jax.tree.leaves(carry)]
-    parts = [half for leaf in leaves if leaf.dtype.kind in "fc" for half in (leaf.real, leaf.imag)]
-    if not parts:
+    seen, half, scores = np.asarray(numbers(carry, rows), np.float64), rows // 2, []
+    if not seen.shape[1]:
         raise ValueError(f"{type(core).__name__} has no memory to read from; take another core")
-    seen, half, scores = np.concatenate(parts, 1).astype(np.float64), rows // 2, []
     for delay in delays:
         wanted = np.asarray((x if said is None else said)[steps - 1 - delay], np.float64)
-        scores.append(_r2(seen[:half], seen[half:], wanted[:half], wanted[half:], ridge))
+        found = ridge_reading(seen[:half], wanted[:half], seen[half:], ridge)
+        scores.append(explained(found, wanted[half:], wanted[:half].mean(0)).mean())
     return np.array(scores)
 
 
 def _carry(core: Core, params: Any, x: Array, reset: Array) -> Any:
     out: Any = core.apply(params, core.initial_carry(x.shape[1]), x, reset)
     return out[0]
-
-
-def _r2(fit: np.ndarray, test: np.ndarray, wanted: np.ndarray, judged: np.ndarray, ridge: float) -> float:
-    centre, scale, mean = fit.mean(0), fit.std(0) + 1e-9, wanted.mean(0)
-    a, b = (fit - centre) / scale, (test - centre) / scale
-    # of two equal forms the smaller: a memory may have far more entries than there are rows
-    if a.shape[1] <= len(a):
-        weights = np.linalg.solve(a.T @ a + ridge * len(a) * np.eye(a.shape[1]), a.T @ (wanted - mean))
-    else:
-        weights = a.T @ np.linalg.solve(a @ a.T + ridge * len(a) * np.eye(len(a)), wanted - mean)
-    error, spread = np.square(b @ weights + mean - judged).sum(), np.square(judged - mean).sum()
-    return float(1 - error / spread) if spread > 0 else float("nan")
 
 
 def look_into(core: Core, probe: Probe, params: Any, seed: int) -> dict[str, Any]:
