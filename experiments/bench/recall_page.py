@@ -144,7 +144,7 @@ def figure(result: Mapping[str, Any]) -> "Figure":
     _draw_lags(lags, of_part(result, "gradients"))
     for axes in (reading, wiping, scales, lags):
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(loc="best", fontsize=8)
+            axes.legend(loc="best", fontsize=8, frameon=True, framealpha=0.85, edgecolor="none")
     return made
 
 

@@ -57,8 +57,8 @@ def of_progress(moments: Sequence[Any]) -> list[Known]:
         numbers = [Target("", np.tile(np.arange(trials, dtype=float), len(x))[:, None]) for x in (a, b)]
         flat = _score(a.reshape(-1, a.shape[-1]), numbers[0], b.reshape(-1, b.shape[-1]), numbers[1])
         scores["number"].append(flat.reshape(len(b), trials).mean(1, keepdims=True))
-    known.append(Known("step in the trial", "R²", *scores["step"]))
-    known.append(Known("number of the trial", "R²", *scores["number"]))
+    known.append(Known("step in the trial", "R²", scores["step"][0], scores["step"][1]))
+    known.append(Known("number of the trial", "R²", scores["number"][0], scores["number"][1]))
     return [each for each in known if np.isfinite(each.memory).any()]
 
 
