@@ -55,7 +55,9 @@ def of_progress(moments: Sequence[Any]) -> list[Known]:
         ]
         scores["step"].append(np.stack(by_trial, 1))
         numbers = [Target("", np.tile(np.arange(trials, dtype=float), len(x))[:, None]) for x in (a, b)]
-        flat = _score(a.reshape(-1, a.shape[-1]), numbers[0], b.reshape(-1, b.shape[-1]), numbers[1])
+        # the rows' number is said: a core without a memory has no columns to tell it by
+        rows = [x.reshape(len(x) * trials, x.shape[-1]) for x in (a, b)]
+        flat = _score(rows[0], numbers[0], rows[1], numbers[1])
         scores["number"].append(flat.reshape(len(b), trials).mean(1, keepdims=True))
     known.append(Known("step in the trial", "R²", scores["step"][0], scores["step"][1]))
     known.append(Known("number of the trial", "R²", scores["number"][0], scores["number"][1]))

@@ -15,6 +15,7 @@ from resetta.cores.base import numbers
 from resetta.cores.timescales import timescales
 from resetta.envs import Input, make_meta_env
 from resetta.experiments.cli import main
+from resetta.experiments.probes.knowledge import of_progress
 from resetta.experiments.probes.reading import explained, matched, read
 from resetta.experiments.probes.targets import task_targets
 
@@ -142,6 +143,14 @@ def test_readings_find_what_is_there():
     found = read(x[:200], choice[:200].reshape(200, -1), x[200:])
     assert matched(found.reshape(200, 1, 3), choice[200:]).mean() > 0.7
     assert np.isnan(explained(noise, np.ones((400, 3)), np.ones(3))).all()
+
+
+def test_a_core_without_a_memory_knows_nothing(played):
+    moments = played[2][-1][1].moments
+    empty = moments.replace(memory=moments.memory[..., :0])
+    for known in of_progress([empty, empty]):
+        np.testing.assert_allclose(known.memory.mean(0), 0, atol=1e-6)
+        assert known.memory.shape == known.input.shape
 
 
 def test_targets_are_what_differs_among_tasks():
