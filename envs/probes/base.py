@@ -71,6 +71,16 @@ class Probe:
         raise NotImplementedError
 
     @property
+    def outputs(self) -> int:
+        """How many numbers a learner gives at every step: a logit per answer."""
+        return self.num_answers
+
+    @property
+    def together(self) -> int:
+        """How many episodes are compared with one another, if `grade` does so; batches hold a multiple."""
+        return 1
+
+    @property
     def scope(self) -> int:
         """How many earlier steps an answer depends on: what must be read at the least."""
         return 1
@@ -119,6 +129,16 @@ class Probe:
         if self.prefix:
             paid = paid * jnp.cumprod(~episode.mask | (answers == episode.targets), 0)
         return paid.sum(0)
+
+    def loss(self, episode: Episode, outputs: Float[Array, "T B O"]) -> Float[Array, ""]:
+        """What a learner of the sequence view minimises: mean cross-entropy wherever it is asked."""
+        right = jnp.take_along_axis(outputs, episode.targets[..., None], -1)[..., 0]
+        wrong = jax.nn.logsumexp(outputs, -1) - right
+        return (wrong * episode.mask).sum() / jnp.maximum(episode.mask.sum(), 1)
+
+    def grade(self, episode: Episode, outputs: Float[Array, "T B O"]) -> Float[Array, " B"]:
+        """What a learner's outputs earn, one score per row of a batch: those of the likeliest answers."""
+        return self.score(episode, outputs.argmax(-1))
 
     def normalize(self, score: Any) -> Any:
         """(score − blind)/(reference − blind): 0 needs no memory, 1 is the reference; both can be passed."""

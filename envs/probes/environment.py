@@ -40,6 +40,10 @@ class ProbeEnv(environment.Environment[ProbeState, environment.EnvParams]):
         super().__init__()
         if probe.closed_loop:
             raise ValueError(f"{type(probe).__name__} imitates a policy; act in its own environment instead")
+        if probe.together > 1:
+            raise ValueError(
+                f"{type(probe).__name__} compares episodes with one another; use its `sequences`"
+            )
         self.probe = probe
         self.steps = probe.length // probe.trials
 

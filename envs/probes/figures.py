@@ -35,12 +35,17 @@ def simulated(probe: Probe, which: str) -> Figure:
     return Figure(entry["mean"], entry["std_error"], False, note)
 
 
-def simulate(probe: Probe, which: str, episodes: int, seed: int) -> Float[np.ndarray, " episodes"]:
-    """The scores of the probe's policy `which` in fresh episodes, a few hundred of them at a time."""
-    keys = jax.random.split(jax.random.key(seed), episodes)
+def simulate(probe: Probe, which: str, episodes: int, seed: int) -> Float[np.ndarray, " N"]:
+    """The scores of the probe's policy `which` in fresh episodes, a few hundred of them at a time.
+
+    Of episodes that are compared with one another there is one score, their mean.
+    """
+    keys = jax.random.split(jax.random.key(seed), max(-(-episodes // probe.together), 2))
 
     def every(keys: Array) -> Array:
-        return jax.lax.map(functools.partial(probe.play, which), keys, batch_size=min(episodes, 256))
+        return jax.lax.map(
+            functools.partial(probe.play, which), keys, batch_size=min(len(keys), -(-256 // probe.together))
+        )
 
     return np.asarray(jax.jit(every)(keys))
 
@@ -48,7 +53,7 @@ def simulate(probe: Probe, which: str, episodes: int, seed: int) -> Float[np.nda
 @functools.lru_cache
 def _simulate(probe: Probe, which: str, episodes: int, seed: int) -> Figure:
     scores = simulate(probe, which, episodes, seed)
-    error = float(scores.std(ddof=1) / np.sqrt(episodes))
+    error = float(scores.std(ddof=1) / np.sqrt(len(scores)))
     note = f"{_words(probe, which)}, {episodes} episodes, seed {seed}, simulated when asked"
     return Figure(float(scores.mean()), error, False, note)
 

@@ -80,6 +80,9 @@ _PROBES = {
     "sprite_motion": _Entry("P13", "where a moving square will be, seen and unseen", "sprites:Motion"),
     "sprite_colours": _Entry("P13", "the colours of squares behind a wall", "sprites:Occlusion"),
     "sprite_revisit": _Entry("P13", "what is where the camera was before", "panning:Revisit"),
+    "episode_retrieval": _Entry(
+        "P14", "which stretches are of one automaton, by embeddings", "retrieval:EpisodeRetrieval"
+    ),
     "interference": _Entry(
         "P15", "recall in consecutive episodes with the same keys", "interference:Interference"
     ),

@@ -78,10 +78,10 @@ def _depths(probe: Probe, depths: Sequence[float]) -> list[Probe]:
 
 def _training(own: ProbesSettings, probe: Probe, learnt: Learnt, k: int) -> dict[str, Any]:
     budget, taken = own.budget, int(learnt.dispatches[k])
-    step_tokens = budget.batch(probe.length) * probe.length  # of what is read
+    step_tokens = budget.batch(probe) * probe.length  # of what is read
     return {
         "trained_tokens": taken * budget.dispatch * step_tokens,
-        "stopped_early": taken < budget.dispatches(probe.length),
+        "stopped_early": taken < budget.dispatches(probe),
         "loss": learnt.loss[:taken, k].tolist(),
         "seconds": learnt.seconds / learnt.loss.shape[1],
         "device": device_name(),

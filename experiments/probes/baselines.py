@@ -135,12 +135,17 @@ def truncated(core: Core, keep: int) -> Core:
 def retrieved(probe: Probe, keep: int) -> Probe:
     """The probe as questions with the `keep` steps that match them best.
 
-    Raises `ValueError` for a probe in which acting changes what is seen.
+    Raises `ValueError` for a probe in which acting changes what is seen, or episodes are compared.
     """
     if probe.closed_loop:
         raise ValueError(
             f"baseline=retrieve needs questions that are there at once, and {type(probe).__name__} is acted "
             "in; take another probe, or baseline=truncate"
+        )
+    if probe.together > 1:
+        raise ValueError(
+            f"baseline=retrieve needs questions about earlier steps, and {type(probe).__name__} asks about "
+            "whole episodes; take another probe, or baseline=truncate"
         )
     keys = jax.random.split(jax.random.key(0), _COUNTED)
     asked = int(jax.jit(jax.vmap(lambda key: probe.episode(key).mask.sum()))(keys).max())

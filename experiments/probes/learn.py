@@ -1,15 +1,16 @@
-"""Supervised training of a core on a probe: fresh episodes every step, cross-entropy wherever it is asked.
+"""Supervised training of a core on a probe: fresh episodes every step, and the loss that the probe defines.
 
-A core is put between two dense layers and trained with AdamW. Seeds are an axis that everything is vmapped
-over, and many steps are one dispatch. A seed that answers as the reference does stops changing, so that its
-result is the same in whatever company it was trained.
+A core is put between two dense layers and trained with AdamW. The loss is cross-entropy wherever something is
+asked, unless the probe has another (`Probe.loss`), as a contrastive one is. Seeds are an axis that everything
+is vmapped over, and many steps are one dispatch. A seed that answers as the reference does stops changing, so
+that its result is the same in whatever company it was trained.
 """
 
 import dataclasses
 import functools
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -20,21 +21,23 @@ from jaxtyping import Array, Bool, Float
 
 from ...cores import Carry, Core
 from ...envs.probes.base import Probe
-from ...envs.probes.imitation import Imitation
+
+if TYPE_CHECKING:
+    from ...envs.probes.imitation import Imitation
 
 
 class Reader(nn.Module):
-    """Tokens `[T, B, D]` and resets `[T, B]` to logits of answers `[T, B, A]`, through a core."""
+    """Tokens `[T, B, D]` and resets `[T, B]` to outputs `[T, B, O]`, as logits of answers, through a core."""
 
     core: Core
-    num_answers: int
+    outputs: int
 
     @nn.compact
     def __call__(self, carry: Carry, tokens: Array, reset: Array) -> tuple[Carry, Array]:
         """See the class."""
         x = nn.Dense(self.core.features, name="embed")(tokens)
         carry, y = self.core(carry, x, reset)
-        return carry, nn.Dense(self.num_answers, name="answers")(nn.LayerNorm(name="norm")(y))
+        return carry, nn.Dense(self.outputs, name="answers")(nn.LayerNorm(name="norm")(y))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,13 +53,13 @@ class Budget:
     dispatch: int
     solved: float
 
-    def batch(self, length: int) -> int:
-        """Episodes of a step: the same tokens whatever the length, and at least one episode."""
-        return max(self.batch_tokens // length, 1)
+    def batch(self, probe: Probe) -> int:
+        """Episodes of a step: the same tokens whatever the length, and at least as many as are compared."""
+        return max(self.batch_tokens // (probe.length * probe.together), 1) * probe.together
 
-    def dispatches(self, length: int) -> int:
+    def dispatches(self, probe: Probe) -> int:
         """How often `dispatch` steps are taken, so that at least `tokens` are seen."""
-        return -(-self.tokens // (self.batch(length) * length * self.dispatch))
+        return -(-self.tokens // (self.batch(probe) * probe.length * self.dispatch))
 
 
 class Learnt(NamedTuple):
@@ -74,18 +77,16 @@ Report = Callable[[float, float, float], None]  # the share of the budget used, 
 
 def learn(core: Core, probe: Probe, budget: Budget, seeds: Sequence[int], report: Report) -> Learnt:
     """Train one reader a seed. The score of a closed-loop probe is agreement here, and stops nothing."""
-    reader, batch = Reader(core, probe.num_answers), budget.batch(probe.length)
-    total = budget.dispatches(probe.length)
+    reader, batch = Reader(core, probe.outputs), budget.batch(probe)
+    total = budget.dispatches(probe)
     steps = total * budget.dispatch
     schedule = optax.warmup_cosine_decay_schedule(0, budget.lr, min(steps // 10, 100), steps, budget.lr / 10)
     optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=0.01))
 
     def loss(params: Any, key: Array) -> tuple[Array, Array]:
         episode = probe.sequences(key, batch)
-        logits = _apply(reader, params, core.initial_carry(batch), episode.tokens, episode.reset)[1]
-        wrong = optax.softmax_cross_entropy_with_integer_labels(logits, episode.targets)
-        mean = (wrong * episode.mask).sum() / jnp.maximum(episode.mask.sum(), 1)
-        return mean, probe.score(episode, logits.argmax(-1)).mean()
+        outputs = _apply(reader, params, core.initial_carry(batch), episode.tokens, episode.reset)[1]
+        return probe.loss(episode, outputs), probe.grade(episode, outputs).mean()
 
     def step(state: Any, key: Array) -> tuple[Any, tuple[Array, Array]]:
         params, moments = state
@@ -123,25 +124,30 @@ def learn(core: Core, probe: Probe, budget: Budget, seeds: Sequence[int], report
 def examine(
     core: Core, probe: Probe, params: Any, seeds: Sequence[int], episodes: int, batch_tokens: int
 ) -> Float[np.ndarray, "S N"]:
-    """Scores of fresh episodes, of every seed's own; a closed-loop probe is acted in."""
-    reader = Reader(core, probe.num_answers)
-    batch = min(max(batch_tokens // probe.length, 1), episodes)
+    """Scores of fresh episodes, of every seed's own; a closed-loop probe is acted in.
 
-    def one(params: Any, key: Array) -> Array:
-        if isinstance(probe, Imitation):
-            return _acted(reader, probe, params, key)
-        episode = jax.tree.map(lambda leaf: leaf[:, None], probe.episode(key))
-        logits = _apply(reader, params, core.initial_carry(1), episode.tokens, episode.reset)[1]
-        return probe.score(episode, logits.argmax(-1))[0]
+    Of episodes that are compared with one another there is one score, their mean; they are at least as many.
+    """
+    reader, several = Reader(core, probe.outputs), probe.together
+    groups = -(-episodes // several)
+    batch = min(max(batch_tokens // (probe.length * several), 1), groups)
+
+    def one(params: Any, keys: Array) -> Array:
+        if probe.closed_loop:
+            return _acted(reader, cast("Imitation", probe), params, keys[0])
+        episode = jax.vmap(probe.episode, out_axes=1)(keys)
+        outputs = _apply(reader, params, core.initial_carry(several), episode.tokens, episode.reset)[1]
+        return probe.grade(episode, outputs).mean()
 
     def every(params: Any, key: Array) -> Array:
-        return jax.lax.map(functools.partial(one, params), jax.random.split(key, episodes), batch_size=batch)
+        keys = jax.random.split(key, (groups, several))
+        return jax.lax.map(functools.partial(one, params), keys, batch_size=batch)
 
     keys = jnp.stack([jax.random.fold_in(jax.random.key(seed), 2) for seed in seeds])
     return np.asarray(jax.jit(jax.vmap(every))(params, keys))
 
 
-def _acted(reader: Reader, probe: Imitation, params: Any, key: Array) -> Array:
+def _acted(reader: Reader, probe: "Imitation", params: Any, key: Array) -> Array:
     """The score of sampling from what the reader expects the reference to do."""
 
     def act(carry: Any, key: Array, token: Array, state: Any) -> tuple[Any, Array]:
@@ -165,6 +171,6 @@ def _init(reader: Reader, probe: Probe, optimiser: optax.GradientTransformation,
 def count_parameters(core: Core, probe: Probe) -> int:
     """Parameters of the core alone, as it is used on the probe's embedded tokens; nothing is computed."""
     shapes = jax.eval_shape(
-        functools.partial(_init, Reader(core, probe.num_answers), probe, optax.identity()), jax.random.key(0)
+        functools.partial(_init, Reader(core, probe.outputs), probe, optax.identity()), jax.random.key(0)
     )[0]
     return sum(leaf.size for leaf in jax.tree.leaves(shapes["params"].get("core", {})))

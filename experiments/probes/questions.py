@@ -10,6 +10,7 @@ import jax
 from ...cores import Core
 from ...cores.registry import core_names, core_options
 from ...envs.probes import Probe, make_probe
+from ...envs.probes.imitation import Imitation
 from ...testing import check_core
 from ..bench.core_cases import CoreCase, bytes_of, count_core, inputs, of_width
 from ..bench.flops import count_flops
@@ -245,6 +246,8 @@ def content(question: Question, own: ProbesSettings, seed: int) -> dict[str, Any
         "seed": seed,
         "code": code_of(type(question.case.make()), type(question.probe), learn),
     }
+    if isinstance(question.probe, Imitation):
+        found["environments"] = code_of(*(type(lane.family.base.env) for lane in question.probe.env.lanes))
     if question.baseline is not None:
         found["baseline"] = [question.baseline, question.keep, code_of(Truncated)]
     if own.maps and seed == question.seeds[0]:

@@ -1,5 +1,6 @@
 """The harness of probes at tiny sizes: its schema, what it keeps, whom it refuses, and its arithmetic."""
 
+import dataclasses
 import importlib
 import json
 import shlex
@@ -14,7 +15,7 @@ from resetta.cores import Core, make_core
 from resetta.envs.probes import make_probe
 from resetta.experiments.bench.expand import expand
 from resetta.experiments.cli import main
-from resetta.experiments.probes import answers
+from resetta.experiments.probes import answers, source
 from resetta.experiments.probes.learn import Budget, examine, learn
 from resetta.experiments.probes.questions import MEASURES, read_questions
 from resetta.experiments.probes.source import code_of
@@ -127,6 +128,21 @@ class Forgetful(Core):
         return y[-1].astype(jax.numpy.float32), y
 
 
+def test_embeddings_are_learnt_by_comparing_episodes():
+    probe = make_probe("episode_retrieval", length=12, pool=4, gap=0, embedding=8)
+    budget = Budget(tokens=20_000, batch_tokens=256, lr=1e-2, dispatch=20, solved=2.0)
+    assert budget.batch(probe) == 20
+    assert dataclasses.replace(budget, batch_tokens=1).batch(probe) == 4
+    found = {}
+    for name in ("gru", "none"):
+        core = make_core(name, features=8, num_layers=1)
+        learnt = learn(core, probe, budget, [1], lambda *_: None)
+        found[name] = examine(core, probe, learnt.params, [1], 202, 256)
+    assert found["gru"].shape == (1, 51)  # pools
+    assert found["gru"].mean() > 0.35
+    np.testing.assert_allclose(found["none"], 1 / 4)
+
+
 def test_mistakes_are_answered_in_a_sentence(capsys):
     def refused(*words):
         assert main(["bench", "probes", *words]) == 2
@@ -170,6 +186,53 @@ def test_code_is_what_runs(tmp_path, monkeypatch):
         (tmp_path / f"{name}.py").write_text(text)
         found[name] = code_of(importlib.import_module(name).C)
     assert found["plainly"] == found["wordily"] != found["otherwise"]
+
+
+def test_code_is_what_it_is_built_upon_as_well(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    texts = {
+        "__init__": "from .deep import g\n",  # hands on
+        "core": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .checked import T\n"
+        "class C:\n    def f(self):\n        from . import g\n        return g()\n",
+        "deep": "from . import deeper\ndef g():\n    return deeper.N\n",
+        "deeper": "N = 1\n",
+        "checked": "T = int\n",
+    }
+    others = {"same": {}, "checks": {"checked": "T = str\n"}, "differs": {"deeper": "N = 2\n"}}
+    found = {}
+    for name, other in others.items():
+        (tmp_path / name).mkdir()
+        for module, text in {**texts, **other}.items():
+            (tmp_path / name / f"{module}.py").write_text(text)
+        found[name] = code_of(importlib.import_module(f"{name}.core").C)
+    assert found["same"] == found["checks"] != found["differs"]
+
+
+@pytest.mark.parametrize(
+    ("thing", "module", "built_upon"),
+    [
+        (lambda: type(make_core("s5")), "cores.scan", True),
+        (lambda: type(make_core("s5")), "cores.scan_kernels", True),  # imported where it is used
+        (lambda: type(make_core("s5")), "cores.mamba", False),
+        (lambda: type(make_probe("episode_retrieval")), "envs.probes.language", True),
+        (lambda: type(make_probe("needle")), "envs.probes.language", False),
+        (lambda: type(make_probe("bandit")), "envs.meta", True),
+        (lambda: learn, "envs.probes.base", True),
+        (lambda: learn, "envs.probes.imitation", False),  # for type checkers only
+    ],
+)
+def test_code_of_ours_changes_with_what_it_is_built_upon(thing, module, built_upon, monkeypatch):
+    before, text = code_of(thing()), source._source
+
+    def edited(name):
+        return text(name) + "\nEDITED = 1\n" * (name == f"resetta.{module}")
+
+    monkeypatch.setattr(source, "_source", edited)
+    source._read.cache_clear()
+    after = code_of(thing())
+    monkeypatch.undo()
+    source._read.cache_clear()
+    assert (after != before) is built_upon
 
 
 def row(label, values, probe="needle", length=16, **more):

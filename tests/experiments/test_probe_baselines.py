@@ -86,6 +86,7 @@ def test_baselines_stand_beside_their_cores(tmp_path):
     ("words", "message"),
     [
         (["probe=bandit", "baseline=retrieve"], "baseline=retrieve needs questions that are there at once"),
+        (["probe=episode_retrieval", "baseline=retrieve"], "and EpisodeRetrieval asks about whole episodes"),
         (["probe=tmaze", "baseline=truncate", "keep=64"], "keep=64 leaves out none of the 64 steps of tmaze"),
         (["probe=tmaze", "baseline=cut"], "truncate, retrieve"),
     ],
