@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 
@@ -30,7 +31,7 @@ class Checkpoints:
         """Write a checkpoint; returns when it is complete on disk."""
         if update in self._manager.all_steps():
             return
-        self._manager.save(update, args=ocp.args.StandardSave(state))
+        self._manager.save(update, args=ocp.args.StandardSave(jax.tree.map(_filled, state)))
         self._manager.wait_until_finished()
 
     def restore(self, template: Any, update: int | None = None) -> Any:
@@ -47,13 +48,20 @@ class Checkpoints:
             raise ValueError(f"{self.directory} does not hold {wanted}; {have}")
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
         try:
-            state = self._manager.restore(update, args=ocp.args.StandardRestore(abstract))
+            state = self._manager.restore(
+                update, args=ocp.args.StandardRestore(jax.tree.map(_filled, abstract))
+            )
         except Exception as error:  # Orbax raises many kinds for a damaged or foreign checkpoint
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ValueError(
                 f"the checkpoint {self.directory / str(update)} is damaged or belongs to another agent "
                 f"({first[:200]}); delete it to go on from an older one, or choose another run_dir"
             ) from error
+        state = jax.tree.map(
+            lambda leaf, want: leaf if getattr(want, "size", 1) else jnp.zeros(want.shape, want.dtype),
+            state,
+            abstract,
+        )
         for path, (have, want) in _pairs(state, abstract):
             if have.shape != want.shape or have.dtype != want.dtype:
                 raise ValueError(
@@ -66,6 +74,11 @@ class Checkpoints:
     def close(self) -> None:
         """Wait for whatever is still being written."""
         self._manager.close()
+
+
+def _filled(leaf: Any) -> Any:
+    """A leaf, or one zero in place of an empty array: Orbax refuses those, and MJX's states hold some."""
+    return leaf if getattr(leaf, "size", 1) else jnp.zeros(1, leaf.dtype)
 
 
 def _pairs(state: Any, abstract: Any) -> list[tuple[str, tuple[Any, Any]]]:
