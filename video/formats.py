@@ -1,6 +1,6 @@
 """Which clips lie below a folder, in which of the formats that are read here. Nothing is decoded yet.
 
-- `videos`: .mp4, .mov, .avi, .mkv, .webm at any depth; actions, if any, in an `.npz` of the same stem beside it.
+- `videos`: .mp4, .mov, .avi, .mkv, .webm at any depth; actions, if any, in an `.npz` of the same stem beside.
 - `teco`: .npz with `video` [T, H, W, C] uint8 and maybe `actions` [T] (TECO's layout, arXiv 2210.02396).
 - `moving_mnist`: a whole data set in one array. `.npy`: [T, N, H, W] where the first axis is 20, which is how
   Moving MNIST comes, else [N, T, H, W]. `.npz` with `data` or `arr_0`: [N, T, H, W]. Either may end with an

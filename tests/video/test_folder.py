@@ -30,7 +30,7 @@ def _clip(frames=6, size=SIZE, seed=0, channels=3):
 
 def _videos(folder, count=4, frames=6, suffix=".mp4"):
     folder.mkdir(parents=True, exist_ok=True)
-    codec = {".mp4": "libx264rgb", ".mov": "libx264rgb", ".mkv": "ffv1", ".avi": "ffv1", ".webm": "libvpx-vp9"}[suffix]
+    codec = {".mkv": "ffv1", ".avi": "ffv1", ".webm": "libvpx-vp9"}.get(suffix, "libx264rgb")
     for k in range(count):
         write_video(folder / f"clip_{k}{suffix}", _clip(frames + k, seed=k), codec=codec)
     return folder
@@ -110,7 +110,7 @@ def test_nothing_found_says_what_is_accepted(tmp_path):
     with pytest.raises(ValueError, match="does not exist"):
         _load(tmp_path / "nowhere")
     (tmp_path / "notes.txt").write_text("hello")
-    with pytest.raises(ValueError, match=r"holds no clips; accepted are videos \(.mp4, .mov, .avi, .mkv, .webm\)"):
+    with pytest.raises(ValueError, match=r"holds no clips; accepted are videos \(.mp4, .mov, .avi, "):
         _load(tmp_path)
 
 
