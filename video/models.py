@@ -34,6 +34,7 @@ _POSITIVE = (
     "denoiser_layers",
     "theta",
     "mlp_ratio",
+    "own_passes",
 )
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
 

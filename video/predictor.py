@@ -34,6 +34,12 @@ class Predictor:
     of every location are kept); `patch`, every location as a batch row of its own with shared parameters.
 
     The loss is `mse_weight` · MSE + (1 − `mse_weight`) · L1, mean over pixels (ConvS5 sums over rows).
+
+    `own_frames` is the share of training clips that from a random frame on are fed the model's own
+    predictions in place of the true frames, as happens to it after a context: scheduled sampling (arXiv
+    1506.03099) in parallel passes (arXiv 1906.07651). After `own_passes` of them, none with gradients, a
+    frame is at most that many predictions away from a true one.
+
     `dtype` is that of the activations; parameters and memories are float32.
     """
 
@@ -46,6 +52,8 @@ class Predictor:
     tokens: str = "grid"
     pooled_channels: int = 16
     mse_weight: float = 0.5
+    own_frames: float = 0.0
+    own_passes: int = 1
     dtype: Any = jnp.float32
 
     streams = True
@@ -55,6 +63,8 @@ class Predictor:
             raise ValueError(f"tokens={self.tokens!r} must be one of {', '.join(TOKENS)}")
         if not 0 <= self.mse_weight <= 1:
             raise ValueError(f"mse_weight={self.mse_weight} must be from 0 to 1; use 0.5")
+        if not 0 <= self.own_frames <= 1:
+            raise ValueError(f"own_frames={self.own_frames} must be from 0 to 1; use 0.5")
         if self.core.spatial != (self.tokens == "grid"):
             cure = (
                 "tokens=grid" if self.core.spatial else "tokens=pooled (one a frame) or patch (one a place)"
@@ -102,15 +112,41 @@ class Predictor:
     def loss(
         self, variables: Variables, memory: PredictorMemory, clip: Clip, key: Array
     ) -> tuple[Float[Array, ""], PredictorMemory]:
-        """See `FrameModel`; nothing here is random."""
+        """See `FrameModel`; which frames are the model's own is all that is random."""
         frames = to_float(clip.frames, self.dtype)
         actions = jax.tree.map(lambda leaf: leaf[:-1], clip.actions)
-        carry, predicted = self.apply(variables, memory.carry, frames[:-1], actions, clip.reset[:-1])
+        inputs = frames[:-1]
+        if self.own_frames:
+            inputs = self._own_inputs(variables, memory.carry, inputs, actions, clip.reset[:-1], key)
+        carry, predicted = self.apply(variables, memory.carry, inputs, actions, clip.reset[:-1])
         errors = predicted - to_float(clip.frames[1:])
         per_frame = (self.mse_weight * errors**2 + (1 - self.mse_weight) * jnp.abs(errors)).mean((2, 3, 4))
         follows = ~clip.reset[1:]
         total = jnp.where(follows, per_frame, 0.0).sum()
         return total / jnp.maximum(follows.sum(), 1), PredictorMemory(carry, frames[-1])
+
+    def _own_inputs(
+        self,
+        variables: Variables,
+        carry: Carry,
+        frames: Float[Array, "T B H W C"],
+        actions: Shaped[Array, "T B ..."] | None,
+        reset: Bool[Array, "T B"],
+        key: Array,
+    ) -> Float[Array, "T B H W C"]:
+        """In some clips, the model's own predictions from a random frame on; a clip's first stays true."""
+        chosen, when = jax.random.split(key)
+        t, b = reset.shape
+        last_true = jax.random.randint(when, (b,), 0, t)
+        own = jax.random.bernoulli(chosen, self.own_frames, (b,)) & (jnp.arange(t)[:, None] > last_true)
+        own = (own & ~reset)[:, :, None, None, None]
+
+        def again(_: int, inputs: Array) -> Array:
+            _, predicted = self.apply(variables, carry, inputs, actions, reset)
+            before = jnp.concatenate([frames[:1], predicted[:-1].astype(frames.dtype)])
+            return jnp.where(own, before, frames)
+
+        return jax.lax.stop_gradient(jax.lax.fori_loop(0, self.own_passes, again, frames))
 
     def condition(self, variables: Variables, clip: Clip) -> PredictorMemory:
         """See `FrameModel`."""

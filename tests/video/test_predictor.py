@@ -154,6 +154,8 @@ def test_patches_are_put_back_where_they_were():
         ({"name": "conv_s5", "patch": "two"}, "model.patch='two' must be a whole number"),
         ({"name": "conv_s5", "widths": 8}, "model.widths=8 must be a list of whole numbers"),
         ({"name": "conv_s5", "mse_weight": 2}, "mse_weight=2.0 must be from 0 to 1"),
+        ({"name": "conv_s5", "own_frames": 1.5}, "own_frames=1.5 must be from 0 to 1"),
+        ({"name": "conv_s5", "own_passes": 0}, "model.own_passes=0 must be more than 0"),
         ({"name": "conv_s5", "core_options": 3}, "model.core_options=3 must be a mapping"),
         ({"name": "conv_s5", "window": 4}, "core 'conv_s5' has no option 'window'"),
     ],
@@ -165,3 +167,43 @@ def test_mistakes_are_sentences(options, sentence):
 
 def test_every_name_is_listed():
     assert set(model_names()) == {"conv_s5", "conv_lstm", "transformer", "far", "far_long", "recurrent_flow"}
+
+
+def test_own_frames_are_those_of_a_rollout():
+    """After as many passes as frames, what training is fed is what generating from the true frames gives."""
+    model = _model({"name": "conv_s5", "own_frames": 1.0, "own_passes": T})
+    variables = {"params": jax.jit(model.init)(jax.random.key(0)), "frozen": ()}
+    clip = _clip()
+    true = jnp.asarray(clip.frames / 127.5 - 1.0, jnp.float32)
+    carry = model.initial_memory(B).carry
+    mixed = jax.jit(model._own_inputs)(
+        variables, carry, true, clip.actions, jnp.asarray(clip.reset), jax.random.key(3)
+    )
+    kept = np.array(jnp.all(mixed == true, (2, 3, 4)).sum(0))
+    assert kept.min() >= 1
+    assert kept.min() < T
+    step = jax.jit(model.step)
+    for row, count in enumerate(kept):
+        np.testing.assert_array_equal(mixed[:count, row], true[:count, row])
+        memory = model.condition(variables, _part(clip, 0, int(count)))
+        for t in range(count, T):
+            memory, predicted = step(variables, memory, clip.actions[t - 1], jax.random.key(0))
+            np.testing.assert_allclose(mixed[t, row], predicted[row], atol=2e-5)
+
+
+def test_a_clip_begins_with_a_true_frame_and_no_gradient_reaches_own_ones():
+    model = _model({"name": "conv_s5", "own_frames": 1.0})
+    variables = {"params": jax.jit(model.init)(jax.random.key(0)), "frozen": ()}
+    clip = _clip(resets=[(3, 0), (5, 1)])
+    true = jnp.asarray(clip.frames / 127.5 - 1.0, jnp.float32)
+    carry, reset = model.initial_memory(B).carry, jnp.asarray(clip.reset)
+
+    def inputs(variables, key):
+        return model._own_inputs(variables, carry, true, clip.actions, reset, key)
+
+    mixed = jax.jit(jax.vmap(inputs, (None, 0)))(variables, jax.random.split(jax.random.key(0), 8))
+    for one in mixed:
+        np.testing.assert_array_equal(one[clip.reset], true[clip.reset])
+    assert jnp.any(mixed != true)
+    gradient = jax.grad(lambda variables: inputs(variables, jax.random.key(0)).sum())(variables)
+    assert all(not leaf.any() for leaf in jax.tree.leaves(gradient))
