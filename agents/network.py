@@ -1,5 +1,8 @@
 """Encoder -> core -> heads."""
 
+from functools import partial
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -16,31 +19,34 @@ class Encoder(nn.Module):
     Vectors: observation, previous action, previous reward and the trial's start flag side by side, through
     one dense layer (`dense`), two (`mlp`), or `gelu(W1 x) + (W2 x) * (W3 x)` (`bilinear`): a product of
     inputs is what ties an action to its effect. Pixels: two 3x3 convolutions, with the rest added as a bias.
+    Features have the given dtype.
     """
 
     features: int
     kind: str
     spatial: bool
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, inputs: Input) -> Float[Array, "T B ..."]:
         """See the class."""
+        dense, conv = partial(nn.Dense, dtype=self.dtype), partial(nn.Conv, dtype=self.dtype)
         rest = [inputs.action, inputs.reward[..., None], inputs.episode_start[..., None].astype(jnp.float32)]
         if inputs.observation.ndim == 5:  # [T, B, H, W, C]
             x = jnp.concatenate(rest, axis=-1)
-            bias = nn.Dense(self.features, name="context")(x)[..., None, None, :]
-            pixels = nn.relu(nn.Conv(self.features, (3, 3), name="conv_0")(inputs.observation))
-            pixels = nn.relu(nn.Conv(self.features, (3, 3), name="conv_1")(pixels) + bias)
+            bias = dense(self.features, name="context")(x)[..., None, None, :]
+            pixels = nn.relu(conv(self.features, (3, 3), name="conv_0")(inputs.observation))
+            pixels = nn.relu(conv(self.features, (3, 3), name="conv_1")(pixels) + bias)
             if self.spatial:
                 return pixels
             flat = pixels.reshape((*pixels.shape[:2], -1))  # [T, B, H * W * features]
-            return nn.relu(nn.Dense(self.features, name="flat")(flat))
+            return nn.relu(dense(self.features, name="flat")(flat))
         x = jnp.concatenate([inputs.observation, *rest], axis=-1)
         if self.kind == "bilinear":
-            product = nn.Dense(self.features, name="left")(x) * nn.Dense(self.features, name="right")(x)
-            return nn.gelu(nn.Dense(self.features, name="dense_0")(x)) + product
-        x = nn.gelu(nn.Dense(self.features, name="dense_0")(x))
-        return nn.gelu(nn.Dense(self.features, name="dense_1")(x)) if self.kind == "mlp" else x
+            product = dense(self.features, name="left")(x) * dense(self.features, name="right")(x)
+            return nn.gelu(dense(self.features, name="dense_0")(x)) + product
+        x = nn.gelu(dense(self.features, name="dense_0")(x))
+        return nn.gelu(dense(self.features, name="dense_1")(x)) if self.kind == "mlp" else x
 
 
 class ActorCritic(nn.Module):
@@ -48,12 +54,16 @@ class ActorCritic(nn.Module):
 
     Its two halves can be called apart: what remembers must go step by step when acting, and what only looks
     at the present (the heads) may then run once over a whole rollout.
+
+    `dtype` is that of activations: of the encoder's, the core's and the heads' hidden ones. Parameters, the
+    carry and the last layer of each head, and with it all that is computed of policy and value, are float32.
     """
 
     core: Core
     num_params: int
     encoder: str = "bilinear"
     head_features: int = 0
+    dtype: Any = jnp.float32
 
     def initial_carry(self, batch: int, observation_shape: tuple[int, ...]) -> Carry:
         """The core's empty memory; `observation_shape` gives a spatial core its (H, W)."""
@@ -63,15 +73,18 @@ class ActorCritic(nn.Module):
 
     def setup(self) -> None:
         """The parts, under the names that their parameters have."""
-        self._encode = Encoder(self.core.features, self.encoder, self.core.spatial, name="Encoder_0")
-        self._readout = nn.Dense(2 * self.core.features, name="readout") if self.core.spatial else None
+        dense, spatial = partial(nn.Dense, dtype=self.dtype), self.core.spatial
+        self._encode = Encoder(self.core.features, self.encoder, spatial, self.dtype, name="Encoder_0")
+        self._readout = dense(2 * self.core.features, name="readout") if spatial else None
         self._policy = self._head("policy", self.num_params, 0.01)
         self._value = self._head("value", 1, 1.0)
 
     def _head(self, name: str, size: int, scale: float) -> nn.Sequential:
-        last = nn.Dense(size, kernel_init=nn.initializers.orthogonal(scale), name=name)
-        hidden = [nn.Dense(self.head_features, name=f"{name}_hidden"), nn.gelu] if self.head_features else []
-        return nn.Sequential([*hidden, last])
+        last = nn.Dense(size, dtype=jnp.float32, kernel_init=nn.initializers.orthogonal(scale), name=name)
+        if not self.head_features:
+            return nn.Sequential([last])
+        hidden = nn.Dense(self.head_features, dtype=self.dtype, name=f"{name}_hidden")
+        return nn.Sequential([hidden, nn.gelu, last])
 
     def remember(self, carry: Carry, inputs: Input) -> tuple[Carry, Float[Array, "T B D"]]:
         """Inputs with axes `[T, B, ...]` to (carry, what the heads read)."""

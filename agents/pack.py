@@ -11,8 +11,8 @@ from jaxtyping import Array, Float
 def pack(tree: Any) -> Float[Array, "B W"]:
     """The leaves `[B, ...]` of a tree side by side in one float32 array, bit for bit.
 
-    Leaves are float32, bool (as 0 and 1) or 32-bit integers (their bits). On a GPU every output that a loop
-    stacks is a kernel a step, and a rollout's transition has a dozen.
+    Leaves are float32, bfloat16 (as float32), bool (as 0 and 1) or 32-bit integers (their bits). On a GPU
+    every output that a loop stacks is a kernel a step, and a rollout's transition has a dozen.
     """
     return jnp.concatenate([_flat(leaf) for leaf in jax.tree.leaves(tree)], axis=-1)
 
@@ -34,10 +34,12 @@ def unpack(packed: Float[Array, "T B W"], like: Any) -> Any:
 
 def _flat(leaf: Array) -> Array:
     leaf = leaf.reshape(leaf.shape[0], -1)
-    if leaf.dtype == jnp.bool_:
+    if leaf.dtype in (jnp.bool_, jnp.bfloat16):
         return leaf.astype(jnp.float32)
     return jax.lax.bitcast_convert_type(leaf, jnp.float32)
 
 
 def _back(part: Array, dtype: Any) -> Array:
+    if dtype == jnp.bfloat16:
+        return part.astype(dtype)
     return part != 0 if dtype == jnp.bool_ else jax.lax.bitcast_convert_type(part, dtype)

@@ -25,6 +25,8 @@ from .network import ENCODERS, ActorCritic
 from .normalize import Statistics, add, no_statistics, normalize
 from .pack import pack, unpack
 
+DTYPES = ("float32", "bfloat16")
+
 
 @dataclasses.dataclass(frozen=True)
 class PPOConfig:
@@ -47,6 +49,7 @@ class PPOConfig:
     normalize_returns: bool = False
     encoder: str = "bilinear"
     head_features: int = 0
+    dtype: str = "float32"  # of activations: see `ActorCritic`
 
     def __post_init__(self) -> None:
         for name in ("num_steps", "epochs", "minibatches", "updates"):
@@ -64,6 +67,8 @@ class PPOConfig:
             raise ValueError(f"unknown network.encoder={self.encoder!r}; choose from {', '.join(ENCODERS)}")
         if self.head_features < 0:
             raise ValueError(f"network.head_features={self.head_features} must not be negative")
+        if self.dtype not in DTYPES:
+            raise ValueError(f"unknown dtype={self.dtype!r}; choose from {', '.join(DTYPES)}")
 
 
 class AgentState(struct.PyTreeNode):
@@ -118,9 +123,13 @@ class Agent:
                 f"{env.lanes[0].family.base.name} observes {env.observation_shape}; "
                 "use a vector core such as core=s5"
             )
+        if config.dtype != "float32":
+            _check_dtype(core, env.observation_shape, jnp.dtype(config.dtype))
         self.config, self.env = config, env
         self.policy: Policy = make_policy(env.action)
-        self.network = ActorCritic(core, self.policy.num_params, config.encoder, config.head_features)
+        self.network = ActorCritic(
+            core, self.policy.num_params, config.encoder, config.head_features, jnp.dtype(config.dtype)
+        )
         self.optimizer = optax.chain(
             optax.clip_by_global_norm(config.max_grad_norm), optax.adam(self._schedule, eps=1e-5)
         )
@@ -383,6 +392,21 @@ class Agent:
             "clip_fraction": (jnp.abs(ratio - 1) > config.clip).mean(),
             "ratio_error": jnp.abs(ratio - 1).max(),
         }
+
+
+def _check_dtype(core: Core, observation_shape: tuple[int, ...], dtype: jnp.dtype) -> None:
+    """Raise `ValueError` unless the core takes inputs of `dtype` as it takes float32; nothing is computed."""
+    size = (observation_shape[0], observation_shape[1]) if core.spatial else None
+    carry = jax.eval_shape(lambda: core.initial_carry(1, size))
+    x = jax.ShapeDtypeStruct((1, 1, *(size or ()), core.features), dtype)
+    reset = jax.ShapeDtypeStruct((1, 1), jnp.bool_)
+    (after, y), _ = jax.eval_shape(core.init_with_output, jax.random.key(0), carry, x, reset)
+    before, after = ([leaf.dtype for leaf in jax.tree.leaves(tree)] for tree in (carry, after))
+    if y.dtype != dtype or before != after:
+        raise ValueError(
+            f"the core {type(core).__name__} changes the dtype of its memory or of {dtype} inputs; "
+            "use precision=default"
+        )
 
 
 def _one_step(inputs: Input) -> Input:

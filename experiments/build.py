@@ -24,7 +24,7 @@ class Placed(Protocol):
 
     @property
     def precision(self) -> str:
-        """`default` or `highest`."""
+        """One of `config.PRECISIONS`, or a dtype: only `highest` means anything to `settings`."""
         ...
 
 
@@ -38,7 +38,12 @@ def ppo_config(config: TrainConfig) -> PPOConfig:
             *("normalize_observations", "normalize_returns"),
         )
     }
-    return PPOConfig(**shared, encoder=config.network.encoder, head_features=config.network.head_features)
+    return PPOConfig(
+        **shared,
+        encoder=config.network.encoder,
+        head_features=config.network.head_features,
+        dtype="bfloat16" if config.precision == "bfloat16" else "float32",
+    )
 
 
 def build_env(config: TrainConfig, num_envs: int, trials: int, split: str) -> MetaEnv:

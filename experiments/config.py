@@ -7,7 +7,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-PRECISIONS = ("default", "highest")
+PRECISIONS = ("default", "highest", "bfloat16")
 DEVICES = ("auto", "cpu", "gpu", "tpu")
 
 

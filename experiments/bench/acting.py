@@ -61,7 +61,7 @@ def _steps(case: CoreCase, lanes: int, own: ActingSettings) -> tuple[Any, dict[s
     """A turn, and what it moves."""
     core = case.make()
     params, carry = init_core(core, own.seed), core.initial_carry(lanes)
-    x = inputs(core, 1, lanes, own.seed)[0][0]
+    x = inputs(core, 1, lanes, own.seed, own.dtype)[0][0]
     facts = {
         "label": case.label,
         "lanes": lanes,

@@ -87,9 +87,9 @@ def read_cases(configs: Sequence[Mapping[str, Any]], settings: type[S]) -> tuple
         values = [getattr(each, name) for each in found]
         if any(value != values[0] for value in values):
             raise InputError(f"{name} is the benchmark's own and takes one value, not {values[0]} and others")
-    if len({(case.train.device, case.train.precision) for case in cases}) > 1:
+    if len({(case.train.device, case.train.precision == "highest") for case in cases}) > 1:
         raise InputError(
-            "device and precision must be the same for all cases; measure others in another out="
+            "device and precision=highest must be the same for all cases; measure others in another out="
         )
     return found[0], cases
 

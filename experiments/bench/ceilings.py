@@ -1,6 +1,7 @@
 """What the machine can do at best, measured in the run that is compared with it: copying and multiplying."""
 
 import dataclasses
+import math
 import time
 from typing import Any
 
@@ -17,24 +18,33 @@ class Ceilings:
 
     bytes_per_second: float
     flops_per_second: float
+    bfloat16_flops_per_second: float | None = None  # where it was measured
+
+    def multiplied(self, dtype: Any) -> float:
+        """Operations a second of a product of that dtype."""
+        return self.flops_per_second if dtype != jnp.bfloat16 else self.bfloat16_flops_per_second or math.inf
 
     def text(self) -> str:
-        """Both, for a note under a table."""
+        """All, for a note under a table."""
+        half = self.bfloat16_flops_per_second
+        also = f" ({half / 1e12:.3g} in bfloat16)" if half else ""
         return (
             f"{self.bytes_per_second / 1e9:.0f} GB/s copied (x + 1 on a large array) and "
-            f"{self.flops_per_second / 1e12:.3g} TFLOP/s multiplied, measured in the same run"
+            f"{self.flops_per_second / 1e12:.3g} TFLOP/s multiplied{also}, measured in the same run"
         )
 
 
-def measure_ceilings() -> Ceilings:
-    """The best of several turns of either: a ceiling, so that nothing else the machine does lowers it."""
+def measure_ceilings(bfloat16: bool = False) -> Ceilings:
+    """The best of several turns of each: a ceiling, so that nothing else the machine does lowers it."""
     small = jax.default_backend() == "cpu"
     values = jnp.zeros(2**24 if small else 2**28, jnp.float32)
     copy = jax.jit(lambda x: x + 1)
     n = 1024 if small else 8192
     matrix = jax.random.normal(jax.random.key(0), (n, n), jnp.float32)
     product = jax.jit(lambda x: x @ x)
-    return Ceilings(2 * values.nbytes / _fastest(copy, values), 2 * n**3 / _fastest(product, matrix))
+    bytes_per_second = 2 * values.nbytes / _fastest(copy, values)
+    half = 2 * n**3 / _fastest(product, matrix.astype(jnp.bfloat16)) if bfloat16 else None
+    return Ceilings(bytes_per_second, 2 * n**3 / _fastest(product, matrix), half)
 
 
 def _fastest(function: Any, x: Any) -> float:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from ...cores import Core, make_core
-from ..config import DEVICES, build_dataclass, check_choice
+from ..config import DEVICES, PRECISIONS, build_dataclass, check_choice
 from ..errors import InputError, input_errors
 from .cases import plain_settings
 
@@ -29,12 +29,17 @@ class CoreSettings:
 
     def __post_init__(self) -> None:
         check_choice("device", self.device, DEVICES)
-        check_choice("precision", self.precision, ("default", "highest"))
+        check_choice("precision", self.precision, PRECISIONS)
 
     @property
     def folder(self) -> Path:
         """Where results go."""
         return Path(self.out)
+
+    @property
+    def dtype(self) -> Any:
+        """That of a core's inputs, and so of its activations."""
+        return jnp.bfloat16 if self.precision == "bfloat16" else jnp.float32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,12 +108,15 @@ def count_core(core: Core) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(shapes))
 
 
-def inputs(core: Core, length: int, batch: int, seed: int | None = None) -> tuple[Any, Any]:
+def inputs(
+    core: Core, length: int, batch: int, seed: int | None = None, dtype: Any = jnp.float32
+) -> tuple[Any, Any]:
     """Inputs and resets (the first one's), `[T, B, ...]`; shapes alone without a seed."""
     shape = (length, batch, core.features)
     if seed is None:
-        return jax.ShapeDtypeStruct(shape, jnp.float32), jax.ShapeDtypeStruct(shape[:2], jnp.bool_)
-    return jax.random.normal(jax.random.key(seed), shape), jnp.zeros(shape[:2], bool).at[0].set(True)
+        return jax.ShapeDtypeStruct(shape, dtype), jax.ShapeDtypeStruct(shape[:2], jnp.bool_)
+    x = jax.random.normal(jax.random.key(seed), shape).astype(dtype)
+    return x, jnp.zeros(shape[:2], bool).at[0].set(True)
 
 
 def init_core(core: Core, seed: int) -> Any:

@@ -157,7 +157,7 @@ def _training(core: Any, length: int, own: CoresSettings) -> dict[str, Any]:
     """A pass forwards and backwards: tokens a second, planned memory, time of compiling."""
     batch = own.tokens // length
     params, carry = init_core(core, own.seed), core.initial_carry(batch)
-    x, reset = inputs(core, length, batch, own.seed)
+    x, reset = inputs(core, length, batch, own.seed, own.dtype)
 
     def loss(params: Any, x: Any) -> Any:
         return jnp.mean(jnp.square(core.apply(params, carry, x, reset)[1]))
@@ -175,7 +175,7 @@ def _training(core: Any, length: int, own: CoresSettings) -> dict[str, Any]:
 def _acting(core: Any, own: CoresSettings) -> dict[str, Any]:
     """Steps of `lanes` rows: those of all rows a second."""
     params = init_core(core, own.seed)
-    x = inputs(core, 1, own.lanes, own.seed)[0][0]
+    x = inputs(core, 1, own.lanes, own.seed, own.dtype)[0][0]
 
     def build() -> Any:
         carry = core.initial_carry(own.lanes)

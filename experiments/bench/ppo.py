@@ -69,7 +69,8 @@ def run(configs: Sequence[Mapping[str, Any]]) -> None:
         players = [_Player(case) for case in cases]  # mistakes in the last before the first is compiled
         prepare()
         with phase("measuring what the machine can do"):
-            ceilings = measure_ceilings()
+            bfloat16 = any(case.train.precision == "bfloat16" for case in cases)
+            ceilings = measure_ceilings(bfloat16)
         for player in players:
             with phase(f"compiling {player.case.label}"):
                 player.compile()

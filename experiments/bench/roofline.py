@@ -30,7 +30,7 @@ def _of(equation: Any, ceilings: Ceilings) -> float:
     name, params = equation.primitive.name, equation.params
     moved = _bytes((*equation.invars, *equation.outvars)) / ceilings.bytes_per_second
     if name in _PRODUCTS:
-        return max(moved, flops_of(equation) / ceilings.flops_per_second)
+        return max(moved, flops_of(equation) / ceilings.multiplied(equation.invars[0].aval.dtype))
     if name == "pallas_call":
         return moved
     inner = [_seconds(getattr(part, "jaxpr", part), ceilings) for part in inside(params)]

@@ -13,6 +13,7 @@ def step(t):
         "flag": row > 11,
         "pixels": jnp.arange(24.0).reshape(3, 2, 4) * t,
         "number": row,
+        "half": (row / 7).astype(jnp.bfloat16),
         "action": -row.astype(jnp.int32),  # whose bits are those of a NaN
         "other_flag": row < 11,
     }
@@ -21,7 +22,7 @@ def step(t):
 def test_unpacking_undoes_packing_for_every_shape_and_dtype():
     stacked = jax.vmap(step)(jnp.arange(5))
     packed = jax.lax.scan(lambda _, t: (None, pack(step(t))), None, jnp.arange(5))[1]
-    assert (packed.shape, packed.dtype.name) == ((5, 3, 12), "float32")
+    assert (packed.shape, packed.dtype.name) == ((5, 3, 13), "float32")
     found = unpack(packed, step(0))
     assert found.keys() == stacked.keys()
     for name, leaf in stacked.items():

@@ -9,6 +9,7 @@ import pytest
 
 from resetta.agents import Agent, PPOConfig, ppo
 from resetta.cores import core_names, make_core
+from resetta.cores.none import Memoryless
 from resetta.envs import make_meta_env
 
 OPTIONS: dict = {
@@ -192,6 +193,7 @@ def test_learning_rate_schedule():
         ({"lr": 0.0}, "lr=0.0"),
         ({"encoder": "conv"}, "choose from dense, mlp, bilinear"),
         ({"core": "conv_s5"}, "spatial and needs pixels"),
+        ({"dtype": "float16"}, "choose from float32, bfloat16"),
     ],
 )
 def test_mistakes_get_a_sentence(options, message):
@@ -209,3 +211,33 @@ def test_rows_are_taken_as_an_index_takes_them():
     rows = jnp.asarray([4, 0, 2])
     np.testing.assert_array_equal(ppo._take_rows(x, rows), x[:, rows])
     np.testing.assert_array_equal(ppo._take_rows(x[..., 0] > 6, rows), (x[..., 0] > 6)[:, rows])
+
+
+def test_in_bfloat16_it_learns_and_all_that_is_learnt_and_remembered_is_float32():
+    options: dict = {"projection": "none", "trials": 1, "num_steps": 64, "epochs": 4, "lr": 3e-3}
+    plain, half = (make_agent("s5", num_envs=16, dtype=d, **options) for d in ("float32", "bfloat16"))
+    state, rows = run(half, 14)
+    returns = [float(row["episode_return"]) for row in rows]
+    assert max(returns[:3]) < 0.4 < 0.7 < min(returns[-3:])
+    # what acts, step by step, and what trains, whole sequences, round at other places
+    assert 0 < max(row["first_ratio_error"] for row in rows) < half.config.clip
+    assert sum(row["bad_minibatches"] for row in rows) == 0
+    for leaf in jax.tree.leaves((state.params, state.opt_state, state.carry)):
+        assert leaf.dtype in (jnp.float32, jnp.int32)
+    inputs = jax.tree.map(lambda leaf: jnp.stack([leaf] * 5), state.inputs)
+    found = [agent.apply(state.params, state.observations, state.carry, inputs) for agent in (plain, half)]
+    for exact, rounded in zip(*map(jax.tree.leaves, found), strict=True):
+        assert rounded.dtype == exact.dtype == jnp.float32
+        assert 0 < np.abs(rounded - exact).max() < 0.03 * max(1, np.abs(exact).max())
+
+
+class Widening(Memoryless):
+    """A core that answers in float32, whatever it is given."""
+
+    def __call__(self, carry, x, reset):
+        return carry, x.astype(jnp.float32)
+
+
+def test_a_core_that_leaves_bfloat16_gets_a_sentence():
+    with pytest.raises(ValueError, match=r"the core Widening changes the dtype.*; use precision=default"):
+        Agent(PPOConfig(dtype="bfloat16"), make_agent().env, Widening(features=8))

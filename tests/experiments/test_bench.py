@@ -105,6 +105,7 @@ def test_every_benchmark_is_listed_and_explained(capsys):
         (["ablation", "only=[s5]", "base=s6"], "base=s6 is none of the changes; choose from gru, "),
         (["tables", "out=/nowhere/at/all"], "holds no result"),
         (["sharding", "length=100"], "length=100 is not divisible by devices=8; use 96 or 104"),
+        (["ppo", "precision=default,highest"], "device and precision=highest must be the same"),
         (["ppo", "mesh.data=64", "num_envs=256"], "needs 64 devices and there are"),
     ],
 )
@@ -166,8 +167,10 @@ def test_a_parameter_count_is_near_the_published_one():
 
 
 def test_ppo(tmp_path, capsys):
-    result = bench(tmp_path, "ppo", "core=gru,none", *SMALL, "blocks=2", "block_updates=1")
-    assert [row["label"] for row in result["rows"]] == ["gru", "none"]
+    compared = ["core=none", "precision=default,bfloat16"]
+    result = bench(tmp_path, "ppo", *compared, *SMALL, "blocks=2", "block_updates=1")
+    assert [row["label"] for row in result["rows"]] == ["none precision=default", "none precision=bfloat16"]
+    assert result["ceilings"]["bfloat16_flops_per_second"] > 0
     for row in result["rows"]:
         assert row["steps_per_update"] == 4 * 8
         fraction = row["floor_seconds"] / row["seconds_per_update"]["median"]
@@ -181,7 +184,7 @@ def test_ppo(tmp_path, capsys):
     assert "steps per CPU-second" in capsys.readouterr().out
     (tmp_path / "ppo.md").unlink()
     assert main(["bench", "tables", f"out={tmp_path}"]) == 0
-    assert "| none |" in (tmp_path / "ppo.md").read_text()
+    assert "| none precision=bfloat16 |" in (tmp_path / "ppo.md").read_text()
 
 
 def test_acting_is_compared_with_moving_parameters_and_states(tmp_path):

@@ -21,6 +21,12 @@ def test_a_product_moves_its_operands_or_multiplies_whichever_takes_longer():
     assert floor(lambda a: jnp.tanh(a).sum(), A) == 0
 
 
+def test_bfloat16_moves_half_and_multiplies_at_its_own_ceiling():
+    halves = A.astype(jnp.bfloat16), B.astype(jnp.bfloat16)
+    assert floor(lambda a, b: a @ b, *halves) == MOVED / 2
+    assert least_seconds(lambda a, b: a @ b, Ceilings(1e9, 1e9, 2.0), *halves) == FLOPS / 2
+
+
 def test_loops_count_their_products_as_often_as_they_run_and_a_recurrence_its_ends():
     def products(a, b):
         return jax.lax.scan(lambda c, _: (c, c @ b), a, None, length=7)[1]
