@@ -1,6 +1,7 @@
 """A core measured alone: which ones are asked for, made, sized and stepped."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -87,6 +88,7 @@ def of_width(
     """
     of = measure or count_core
 
+    @functools.cache
     def size(width: int) -> int:
         return of(case.make(features=width))
 

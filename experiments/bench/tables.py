@@ -1,4 +1,4 @@
-"""resetta bench tables: tables and figures again from the JSON of results that are there."""
+"""resetta bench tables: tables and figures again from the JSON, and the CSV, of results that are there."""
 
 import importlib
 import json
@@ -19,6 +19,8 @@ def run(configs: Sequence[Mapping[str, Any]]) -> None:
             raise InputError(f"out={out} holds no result of a benchmark; run one first, or give its folder")
         for result in results:
             module = importlib.import_module(f".{result['benchmark']}", __package__)
+            if hasattr(module, "complete"):
+                result = module.complete(result, out)
             figure = module.figure(result) if hasattr(module, "figure") else None
             present(result, out, module.table(result), figure)
             if hasattr(module, "further"):

@@ -1,5 +1,6 @@
 """The benchmarks at tiny sizes: what they write and print, that stopped grids go on, and their arithmetic."""
 
+import csv
 import json
 import math
 import shutil
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from resetta.cores import make_core
+from resetta.experiments.bench.comparison_curves import learning_points
 from resetta.experiments.bench.expand import expand
 from resetta.experiments.bench.learning import first_reached, lowest_after, reached_text, smoothed
 from resetta.experiments.bench.results import short, spread, spread_text
@@ -64,7 +66,9 @@ def test_every_benchmark_is_listed_and_explained(capsys):
     assert main(["bench", "--help"]) == 0
     out = capsys.readouterr().out
     names = [*choices("bench")]
-    assert {"ppo", "learning", "adaptation", "compile", "memory", "sharding", "tables"} <= set(names)
+    assert {"ppo", "learning", "adaptation", "comparison", "compile", "memory", "sharding", "tables"} <= set(
+        names
+    )
     for name in names:
         assert f"\n  {name} " in out
         text = read_config(f"bench/{name}") or ""
@@ -101,6 +105,7 @@ def test_every_benchmark_is_listed_and_explained(capsys):
         (["learning", "thresholds=[0.9,0.5]"], "ascending numbers"),
         (["adaptation", "split=test"], "choose from train, validation, held_out"),
         (["adaptation", "eval_tasks=0"], "leaves nothing to measure"),
+        (["comparison", "rates=[1,1]"], "names one twice"),
         (["ablation", "only=[mamba_steps]"], "is none of the changes (did you mean 'mamba_step'"),
         (["ablation", "only=[s5]", "base=s6"], "base=s6 is none of the changes; choose from gru, "),
         (["tables", "out=/nowhere/at/all"], "holds no result"),
@@ -378,9 +383,59 @@ def test_adaptation_compares_cores_and_is_kept(tmp_path, capsys, no_training):
         assert found["value"] == pytest.approx(gap, abs=1e-5)
         assert found["low"] <= found["value"] <= found["high"]
     assert "core=none gamma=0.9" in (tmp_path / "ablation.md").read_text()
+    compare_cores(tmp_path, [*small, "total_steps=120"], gru, none)
     argv = ["bench", "adaptation", "core=gru,none", *small, "total_steps=120", f"out={tmp_path}"]
     assert main([*argv, "gamma=0.5"]) == 2  # another configuration does not take over the directory
     assert "choose another out" in capsys.readouterr().err
+
+
+def compare_cores(out, small, gru, none):
+    """The same agents at equal parameters; one of them also as it might have come out at half the rate."""
+    for core in ("gru", "none"):
+        for rate in ("1", "0.5"):
+            shutil.copytree(out / "adaptation" / core, out / "comparison" / f"{core}_rate={rate}")
+            config = out / "comparison" / f"{core}_rate={rate}" / "config.yaml"
+            if rate == "0.5":
+                text = config.read_text().replace("lr: 0.006", "lr: 0.003")
+                config.write_text(text.replace("lr_final: 0.0006", "lr_final: 0.0003"))
+    better = out / "comparison" / "none_rate=0.5" / "bench_validation" / "eval.npz"
+    with np.load(better) as stored:
+        arrays = dict(stored)
+    np.savez(better, **arrays | {"validation_returns": arrays["validation_returns"] + 100})
+    asked = [*small, "cores=[gru,none]", "rates=[1,0.5]", f"parameters={gru['parameters']}", "points=3"]
+    first, second = bench(out, "comparison", *asked)["rows"]
+    assert (first["label"], second["label"]) == ("gru rate=1", "none rate=0.5")
+    assert (first["width"], second["width"]) == (8, 8)
+    assert second["tuning"]["0.5"] == pytest.approx(second["tuning"]["1"] + 100)
+    assert (first["over_first"], second["over_first"]["value"]) == (None, 1.0)
+    with (out / "comparison_learning.csv").open() as file:
+        points = list(csv.DictReader(file))
+    rows = [json.loads(x) for x in (out / "adaptation/gru/metrics.jsonl").read_text().splitlines()]
+    mine = [point for point in points if point["core"] == "gru"]
+    assert int(mine[-1]["step"]) == rows[-1]["env_steps"]
+    assert {*mine[0]} == {"core", "seed", "step", "seconds", "return"}
+    curve = out / "comparison_adaptation.csv"
+    table, value = out / "comparison.md", f"{none['curve']['iqm'][3] + 100:.3f}"
+    assert value in table.read_text()
+    # Tables are drawn again from the CSV, and say so where it is missing.
+    curve.write_text(curve.read_text().replace(f"none,4,{float(value):.6g}", "none,4,7.125"))
+    assert main(["bench", "tables", f"out={out}"]) == 0
+    assert "7.125" in table.read_text()
+    curve.unlink()
+    assert main(["bench", "tables", f"out={out}"]) == 2
+
+
+def test_learning_points_leave_out_what_is_not_known():
+    returns = [[1.0, None], [3.0, None], [None, None], [5.0, 2.0]]
+    rows = [
+        {"env_steps": 10 * k, "wall_time": 1.0 * k, "episode_return": r} for k, r in enumerate(returns, 1)
+    ]
+    points = learning_points("gru", rows, 7, 2)
+    assert [(p["seed"], p["step"], p["seconds"], p["return"]) for p in points] == [
+        (7, 20, 2.0, 2.0),
+        (7, 40, 4.0, 5.0),
+        (8, 40, 4.0, 2.0),
+    ]
 
 
 def test_every_change_of_the_ablation_can_be_made():
