@@ -71,7 +71,9 @@ def recall(rows: Rows) -> "Figure | None":
     panels = []
     for name, of in probes_of(rows).items():
         found = {
-            row["label"]: [(d, r2, r2, r2) for d, r2 in zip(m["delays"], m["recall"], strict=True)]
+            row["label"]: [
+                (d, r2, r2, r2) for d, r2 in zip(m["delays"], m["recall"], strict=True) if r2 is not None
+            ]
             for row in of
             if (m := row.get("maps")) and m["recall"]
         }

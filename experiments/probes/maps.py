@@ -15,6 +15,7 @@ from ...envs.probes import Probe
 from .reading import explained, ridge_reading
 
 MOST, ROWS = 128, 512  # steps of a mixing map, and episodes that a reading is fitted to and judged by
+_FEWEST = 4  # rows of a reading
 
 
 def materialise(
@@ -50,26 +51,35 @@ def carry_recall(
     delays: Sequence[int],
     ridge: float = 1e-3,
     said: Float[Array, "T B D"] | None = None,
+    reset: Bool[Array, "T B"] | None = None,
 ) -> Float[np.ndarray, " N"]:
     """R² of a linear reading of the input d steps ago from the carry after the last step, per delay d.
 
     The reading is a ridge regression on one half of the rows and judged on the other: 1 is perfect, 0 no
     better than the mean, and below 0 worse; NaN where all inputs are the same. Integers of the carry, which
-    count, are left out. What is read is `x`, or what it was made from, `said`.
+    count, are left out. What is read is `x`, or what it was made from, `said`. Rows with a `reset` after the
+    input have nothing of it and are left out; NaN where fewer than four are left. Without `reset` a row is one
+    sequence.
     Raises `ValueError` for a core without a memory and for a delay that lies before the first step.
     """
     steps, rows = x.shape[:2]
     if max(delays) >= steps or min(delays) < 0:
         raise ValueError(f"delays={delays} must lie between 0 and {steps - 1}, the steps before the last")
-    reset = jnp.zeros((steps, rows), bool).at[0].set(True)
+    reset = (jnp.zeros((steps, rows), bool) if reset is None else reset).at[0].set(True)
     carry = jax.jit(functools.partial(_carry, core))(params, x, reset)
-    seen, half, scores = np.asarray(numbers(carry, rows), np.float64), rows // 2, []
+    seen, scores = np.asarray(numbers(carry, rows), np.float64), []
+    begun = steps - 1 - np.asarray(reset)[::-1].argmax(0)  # where each row's last sequence begins
     if not seen.shape[1]:
         raise ValueError(f"{type(core).__name__} has no memory to read from; take another core")
     for delay in delays:
+        (kept,) = np.nonzero(begun <= steps - 1 - delay)
+        if len(kept) < _FEWEST:
+            scores.append(np.nan)
+            continue
+        fit, test = np.split(kept, [len(kept) // 2])
         wanted = np.asarray((x if said is None else said)[steps - 1 - delay], np.float64)
-        found = ridge_reading(seen[:half], wanted[:half], seen[half:], ridge)
-        scores.append(explained(found, wanted[half:], wanted[:half].mean(0)).mean())
+        found = ridge_reading(seen[fit], wanted[fit], seen[test], ridge)
+        scores.append(explained(found, wanted[test], wanted[fit].mean(0)).mean())
     return np.array(scores)
 
 
@@ -83,7 +93,7 @@ def look_into(core: Core, probe: Probe, params: Any, seed: int) -> dict[str, Any
 
     `mixing` `[T, T]` is of the last `MOST` steps at most, from an empty memory, and `asked` says which of
     them ask; `recall` is the R² of the token d steps before the last one, for every d of `delays`, over
-    `ROWS` episodes. Where there is no memory to read from, `recall` is None.
+    `ROWS` episodes; None before the last reset. Where there is no memory to read from, `recall` is None.
     """
     learnt = params["params"]
     inner = {"params": learnt["core"]} if "core" in learnt else {}
@@ -93,8 +103,8 @@ def look_into(core: Core, probe: Probe, params: Any, seed: int) -> dict[str, Any
     mixing = materialise(core, inner, x[last, 0], episode.reset[last, 0])
     delays = [2**k for k in range(probe.length.bit_length()) if 2**k < probe.length]
     try:
-        found = carry_recall(core, inner, x, delays, said=episode.tokens)
-        recall = [round(value, 4) for value in found.tolist()]
+        found = carry_recall(core, inner, x, delays, said=episode.tokens, reset=episode.reset)
+        recall = [round(value, 4) if np.isfinite(value) else None for value in found.tolist()]
     except ValueError:
         recall = None
     return {

@@ -54,3 +54,26 @@ def test_what_a_carry_holds_can_be_read_and_what_it_lost_cannot():
     params = none.init(jax.random.key(0), (), x, jnp.zeros((8, 400), bool))
     with pytest.raises(ValueError, match="Memoryless has no memory"):
         carry_recall(none, params, x, (1,))
+
+
+class ClearedShift(Shift):
+    """A `Shift` that a reset empties."""
+
+    def __call__(self, carry, x, reset):
+        begun = x.shape[0] - 1 - reset[::-1].argmax(0)
+        old = jnp.arange(x.shape[0])[:, None] < begun
+        return super().__call__(carry, jnp.where(old[..., None], 0.0, x), reset)
+
+
+def test_what_lies_before_a_reset_is_asked_of_no_row():
+    x = jax.random.normal(jax.random.key(3), (8, 400, 4))
+    reset = (
+        jnp.zeros((8, 400), bool).at[6, :200].set(True).at[6, -1].set(True)
+    )  # the last row: not in one half
+    core = ClearedShift()
+    whole = carry_recall(core, {}, x, (0, 1, 3), reset=reset)
+    assert (whole > 0.99).all()  # of the rows that still can have it
+    every = jnp.zeros((8, 400), bool).at[6].set(True)
+    found = carry_recall(core, {}, x, (1, 2), reset=every)
+    assert found[0] > 0.99
+    assert np.isnan(found[1])
