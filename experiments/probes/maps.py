@@ -58,8 +58,8 @@ def carry_recall(
     The reading is a ridge regression on one half of the rows and judged on the other: 1 is perfect, 0 no
     better than the mean, and below 0 worse; NaN where all inputs are the same. Integers of the carry, which
     count, are left out. What is read is `x`, or what it was made from, `said`. Rows with a `reset` after the
-    input have nothing of it and are left out; NaN where fewer than four are left. Without `reset` a row is one
-    sequence.
+    input have nothing of it and are left out; NaN where fewer than four are left. Without `reset` every row
+    is one sequence.
     Raises `ValueError` for a core without a memory and for a delay that lies before the first step.
     """
     steps, rows = x.shape[:2]
