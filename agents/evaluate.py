@@ -21,16 +21,21 @@ def evaluate(
     key: Array,
     task_ids: Int[Array, " B"],
     greedy: bool = False,
+    random: Bool[Array, ""] | None = None,
 ) -> Float[Array, "B K"]:
     """Raw returns `[task, trial]` of an agent on `task_ids`, one row each, over `env.trials` trials.
 
     A scan of fixed length (trials times the longest trial), so that no episode is waited for; what happens
-    after a row's last trial is not counted.
+    after a row's last trial is not counted. Where `random` is true the actions are those of
+    `evaluate_random`: one program for both, since compiling a simulator twice takes minutes.
     """
 
     def act(carry: Any, inputs: Any, key: Array) -> tuple[Any, Array]:
         carry, raw = agent.act(params, observations, carry, inputs, key, greedy)
-        return carry, agent.policy.to_env(raw)
+        action = agent.policy.to_env(raw)
+        if random is not None:
+            action = jnp.where(random, uniform_action(key, env.action, env.num_envs), action)
+        return carry, action
 
     return _play(env, act, agent.initial_carry(env.num_envs), key, task_ids)
 

@@ -47,6 +47,7 @@ class PPOConfig:
     max_grad_norm: float = 0.5
     normalize_observations: bool = False
     normalize_returns: bool = False
+    stagger: bool = False
     encoder: str = "bilinear"
     head_features: int = 0
     dtype: str = "float32"  # of activations: see `ActorCritic`
@@ -144,6 +145,8 @@ class Agent:
         """A fresh agent in freshly reset environments."""
         key, key_env, key_params = jax.random.split(key, 3)
         env_state, inputs = self.env.reset(key_env)
+        if self.config.stagger:
+            env_state = self.env.stagger(env_state, self.config.num_steps)
         carry = self.initial_carry(self.env.num_envs)
         params = self.network.init(key_params, carry, _one_step(inputs))
         zero = jnp.zeros((), jnp.int32)
@@ -281,8 +284,9 @@ class Agent:
             return (env_state, next_inputs, carry), pack(seen)
 
         start = (state.env_state, state.inputs, state.carry)
-        # Two steps a turn: half the copies from what a step made to where the next one reads.
-        unroll = 1 if jax.default_backend() == "cpu" else 2
+        # Two steps a turn: half the copies from what a step made to where the next one reads; not where a
+        # step is a simulator's, beside which copies are nothing and whose program takes minutes to compile.
+        unroll = 1 if jax.default_backend() == "cpu" or self.env.simulated else 2
         (env_state, inputs, carry), seen = jax.lax.scan(step, start, (noise, env_keys), unroll=unroll)
         transition = unpack(seen, like.pop())
         policy_params, y = transition.pop("policy_params"), transition.pop("y")

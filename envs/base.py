@@ -59,6 +59,11 @@ class BaseEnv:
         return int(self.params.max_steps_in_episode)
 
     @property
+    def simulated(self) -> bool:
+        """Whether a step is a physics simulator's: a long program, slow to compile."""
+        return getattr(self.env, "simulated", False)
+
+    @property
     def truncates(self) -> bool:
         """Whether a trial can end by a time limit; environments that cannot set `never_truncates`."""
         return not getattr(self.env, "never_truncates", False)

@@ -125,6 +125,11 @@ class MetaEnv:
         return any(lane.family.base.truncates for lane in self.lanes)
 
     @property
+    def simulated(self) -> bool:
+        """Whether any lane's step is a physics simulator's."""
+        return any(lane.family.base.simulated for lane in self.lanes)
+
+    @property
     def max_steps(self) -> int:
         """The longest trial of any lane."""
         return max(lane.family.base.max_steps for lane in self.lanes)
@@ -159,6 +164,22 @@ class MetaEnv:
             )
             start += lane.count
         return tuple(states), _concatenate(inputs)
+
+    def stagger(self, states: tuple[LaneState, ...], every: int) -> tuple[LaneState, ...]:
+        """First trials cut short by 0, 1, 2, … times `every` steps, one row after the other.
+
+        Trials that only a time limit ends would begin and end in step for ever, and a rollout of `every`
+        steps show one part of them alone. They still end together with a rollout where `every` divides
+        their length, so that resets are paid for once in it. Lanes without a time limit are left alone.
+        """
+        staggered = []
+        for lane, state in zip(self.lanes, states, strict=True):
+            base = lane.family.base
+            if base.truncates:
+                late = jnp.arange(lane.count) % max(1, base.max_steps // every) * every
+                state = state.replace(base=state.base.replace(time=late.astype(state.base.time.dtype)))
+            staggered.append(state)
+        return tuple(staggered)
 
     def step(
         self, key: Array, states: tuple[LaneState, ...], action: Array

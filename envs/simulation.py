@@ -25,6 +25,8 @@ class SimulationState(environment.EnvState):
 class SimulatedEnvironment(environment.Environment[SimulationState, environment.EnvParams]):
     """An environment of a simulator under a registered name. Actions lie in [−1, 1]."""
 
+    simulated = True
+
     def __init__(self, registered: str, simulator: Any, action_size: int):
         super().__init__()
         self.registered, self.simulator, self.action_size = registered, simulator, action_size

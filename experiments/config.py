@@ -132,6 +132,7 @@ class TrainConfig:
     resume: str
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     distributed: bool = False
+    stagger: bool = False
 
     @property
     def steps_per_update(self) -> int:

@@ -157,6 +157,11 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     if summary["trials"] > trained:
         lines.append(f"(+ beyond the {trained} trials it was trained for)")
     for name in names:
+        for env, part in summary["splits"][name].get("by_environment", {}).items():
+            lines.append(
+                f"{name.replace('_', '-')}, {env}: {part['mean'][0]:.3f} [{part['mean_low'][0]:.3f}, "
+                f"{part['mean_high'][0]:.3f}], random {part['random'][0]:.3f}"
+            )
         for part in summary["splits"][name]["totals"]:
             lines.append(
                 f"{name.replace('_', '-')}: total of trials {part['first']} to {part['last']}: "
@@ -174,12 +179,29 @@ def summary_text(summary: Mapping[str, Any]) -> str:
 def _player(agent: Agent, env: MetaEnv, state: AgentState, greedy: bool, seed: int) -> Any:
     """The agents of all seeds and the random policy on given task ids, compiled once."""
     key = jax.random.key(seed)
+    ids = jax.ShapeDtypeStruct((env.num_envs,), np.int32)
+    if env.simulated:  # one program for both: what takes minutes is compiling it
+        flag = jax.ShapeDtypeStruct((), np.bool_)
+
+        def either(params: Any, observations: Any, ids: Any, random: Any) -> jax.Array:
+            if state.update.shape == (1,):  # under vmap both branches of a cond run, resets at every step
+                own, seen = jax.tree.map(lambda leaf: leaf[0], (params, observations))
+                return evaluate(agent, env, own, seen, key, ids, greedy, random)[None]
+            seeds = jax.vmap(lambda p, o: evaluate(agent, env, p, o, key, ids, greedy, random))
+            return seeds(params, observations)
+
+        program = jax.jit(either).lower(state.params, state.observations, ids, flag).compile()
+
+        def play_both(params: Any, observations: Any, ids: np.ndarray) -> tuple[jax.Array, jax.Array]:
+            agents = program(params, observations, ids, np.bool_(False))
+            return agents, program(params, observations, ids, np.bool_(True))[0]
+
+        return play_both
 
     def play(params: Any, observations: Any, ids: jax.Array) -> tuple[jax.Array, jax.Array]:
         seeds = jax.vmap(lambda p, o: evaluate(agent, env, p, o, key, ids, greedy))
         return seeds(params, observations), evaluate_random(env, key, ids)
 
-    ids = jax.ShapeDtypeStruct((env.num_envs,), np.int32)
     return jax.jit(play).lower(state.params, state.observations, ids).compile()
 
 
@@ -205,6 +227,14 @@ def _summary(part: Mapping[str, np.ndarray], env: MetaEnv, config: TrainConfig) 
         "normalized": _curve(part["normalized"]) if np.isfinite(part["normalized"]).all() else None,
         "totals": totals(part["returns"], config.trials),
     }
+    if len(summary["base_environments"]) > 1:
+        summary["by_environment"] = {
+            name: {
+                **_curve(part["returns"][:, part["envs"] == name]),
+                "random": part["random"][part["envs"] == name].mean(0).tolist(),
+            }
+            for name in summary["base_environments"]
+        }
     if last > 0:
         gain = improvement(part["returns"], 0, last)
         summary["improvement"] = {

@@ -256,3 +256,17 @@ def test_a_reward_scale_of_ones_own():
     lanes = {"cartpole": {}, "acrobot": {}, "mountain_car": {}}
     env = make_meta_env(lanes, num_envs=3, trials=1, reward_scale=0.5, reward_scales={"acrobot": 2})
     assert [lane.reward_scale for lane in env.lanes] == [0.5, 2.0, 0.5]
+
+
+def test_staggered_trials_end_at_different_times_and_with_a_rollout():
+    env = make_meta_env({"pendulum": {}}, num_envs=6, trials=1)
+    states, _ = env.reset(jax.random.key(0))
+    every = env.max_steps // 4
+    (lane,) = env.stagger(states, every)
+    assert lane.base.time.tolist() == [0, every, 2 * every, 3 * every, 0, every]
+    assert (lane.base.time.dtype, lane.base.time.shape) == (states[0].base.time.dtype, (6,))
+    (endless,) = env.stagger(states, 2 * env.max_steps)
+    assert endless.base.time.tolist() == [0] * 6
+    without_limit = make_meta_env({"repeat_first_easy": {}}, num_envs=2, trials=1)
+    states, _ = without_limit.reset(jax.random.key(0))
+    assert without_limit.stagger(states, 1)[0] is states[0]
