@@ -70,13 +70,13 @@ def recall(rows: Rows) -> "Figure | None":
     """How well tokens can be read from the memory after the last step; None where nothing was looked into."""
     panels = []
     for name, of in probes_of(rows).items():
-        found = {
-            row["label"]: [
-                (d, r2, r2, r2) for d, r2 in zip(m["delays"], m["recall"], strict=True) if r2 is not None
-            ]
-            for row in of
-            if (m := row.get("maps")) and m["recall"]
-        }
+        found = {}
+        for row in of:
+            maps = row.get("maps") or {}
+            pairs = zip(maps["delays"], maps["recall"], strict=True) if maps.get("recall") else ()
+            points = [(delay, r2, r2, r2) for delay, r2 in pairs if r2 is not None]
+            if points:
+                found[row["label"]] = points
         if found:
             panels.append((name, "steps before the last", found))
     return lines(panels, "R² of a linear reading") if panels else None

@@ -93,7 +93,8 @@ def look_into(core: Core, probe: Probe, params: Any, seed: int) -> dict[str, Any
 
     `mixing` `[T, T]` is of the last `MOST` steps at most, from an empty memory, and `asked` says which of
     them ask; `recall` is the R² of the token d steps before the last one, for every d of `delays`, over
-    `ROWS` episodes; None before the last reset. Where there is no memory to read from, `recall` is None.
+    `ROWS` episodes; None where that token is always the same or lies before the last reset. Where there is
+    no memory to read from, `recall` is None.
     """
     learnt = params["params"]
     inner = {"params": learnt["core"]} if "core" in learnt else {}
@@ -101,7 +102,8 @@ def look_into(core: Core, probe: Probe, params: Any, seed: int) -> dict[str, Any
     x = episode.tokens @ learnt["embed"]["kernel"] + learnt["embed"]["bias"]
     last = slice(max(probe.length - MOST, 0), None)
     mixing = materialise(core, inner, x[last, 0], episode.reset[last, 0])
-    delays = [2**k for k in range(probe.length.bit_length()) if 2**k < probe.length]
+    doubling = {2**k for k in range(probe.length.bit_length()) if 2**k < probe.length}
+    delays = sorted(doubling | {probe.length - 1})  # the first step too: it often says what is to be kept
     try:
         found = carry_recall(core, inner, x, delays, said=episode.tokens, reset=episode.reset)
         recall = [round(value, 4) if np.isfinite(value) else None for value in found.tolist()]

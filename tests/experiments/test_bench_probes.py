@@ -71,8 +71,10 @@ def test_a_grid_is_kept_and_extended(tmp_path, monkeypatch, capsys):
     for looked, recall in ((gru["maps"], list), (none["maps"], type(None))):
         assert np.array(looked["mixing"]).shape == (4, 4)
         assert looked["asked"] == [False, False, False, True]
-        assert looked["delays"] == [1, 2]
+        assert looked["delays"] == [1, 2, 3]
         assert isinstance(looked["recall"], recall)
+    assert gru["maps"]["recall"][:2] == [None, None]  # the corridor is always the same
+    assert gru["maps"]["recall"][2] > 0.5  # the cue
     assert np.count_nonzero(none["maps"]["mixing"]) == 4  # the diagonal
     assert first["rows"][1]["maps"] is None  # of what was trained on
     for picture in ("options", "recall", "mixing"):
