@@ -226,8 +226,9 @@ class StateSpaceCore(Core):
         """
         if x.shape[-1] != self.features:
             x = nn.Dense(self.features, dtype=x.dtype, name="encoder")(x)
-        # All layers are discretised here, outside the scan over layers: once, and by few kernels. On a CPU XLA
-        # can then move it out of a rollout's loop, as it depends on parameters only; for a GPU it does not.
+        # All layers are discretised here, outside the scan over layers: once, and by few kernels. On a
+        # CPU XLA can then move it out of a rollout's loop, as it depends on parameters only; on a GPU it
+        # does not.
         discrete = DiscreteStates(self.space, self.num_layers, name="states")()
         layers = stacked(layer, self.num_layers, (1, 0, nn.broadcast), remat)
         layers = layers(space=self.space, features=self.features, name="layers", **options)
