@@ -61,8 +61,9 @@ class Measured(NamedTuple):
 
 
 class Played(NamedTuple):
-    """Trained cases on tasks of a split, by label: runs, arrays of evaluation, scores, and failures."""
+    """Trained cases on tasks of a split, by label: sizes, runs, arrays of evaluation, scores, failures."""
 
+    parameters: dict[str, int]
     runs: dict[str, RunDir]
     arrays: dict[str, dict[str, np.ndarray]]
     scores: dict[str, np.ndarray]
@@ -71,26 +72,27 @@ class Played(NamedTuple):
 
 def play(cases: Sequence[Case], folder: Path, split: str) -> Played:
     """Train the cases below `folder` and evaluate them on the tasks of `split`, what is not there yet."""
+    parameters = {}
     with settings(cases[0].train), input_errors():
         for case in cases:  # mistakes in any of them before the first is trained
             if case.train.eval_tasks < 1:
                 raise InputError("eval_tasks=0 leaves nothing to measure; give eval_tasks=256 or the like")
-            build_agent(case.train)
+            parameters[case.label] = count_parameters(build_agent(case.train))
             evaluation_env(case.train, case.train.eval_tasks, case.train.evaluation_trials, split)
     runs, failures = train_all(cases, folder)
     arrays = {case.label: _evaluated(case, runs[case.label], split) for case in cases if case.label in runs}
-    return Played(runs, arrays, {label: _scores(of, split) for label, of in arrays.items()}, failures)
+    scores = {label: _scores(of, split) for label, of in arrays.items()}
+    return Played(parameters, runs, arrays, scores, failures)
 
 
 def measure(cases: Sequence[Case], folder: Path, split: str) -> Measured:
     """What `play` gives, as rows of results."""
-    runs, arrays, scores, failures = play(cases, folder, split)
+    parameters, runs, arrays, scores, failures = play(cases, folder, split)
     trained = [case for case in cases if case.label in runs]
     rows = []
     for case in trained:
         row = _row(case, runs[case.label], arrays[case.label], scores, split, trained)
-        with settings(case.train):
-            rows.append(row | {"parameters": count_parameters(build_agent(case.train))})
+        rows.append(row | {"parameters": parameters[case.label]})
     return Measured(rows, scores, failures)
 
 
