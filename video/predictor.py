@@ -1,6 +1,7 @@
 """Deterministic next-frame models: encoder, any core over the frames' features, decoder."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -115,10 +116,14 @@ class Predictor:
         """See `FrameModel`; which frames are the model's own is all that is random."""
         frames = to_float(clip.frames, self.dtype)
         actions = jax.tree.map(lambda leaf: leaf[:-1], clip.actions)
+
+        def predict(inputs: Array) -> tuple[Carry, Array]:
+            return self.apply(variables, memory.carry, inputs, actions, clip.reset[:-1])
+
         inputs = frames[:-1]
         if self.own_frames:
-            inputs = self._own_inputs(variables, memory.carry, inputs, actions, clip.reset[:-1], key)
-        carry, predicted = self.apply(variables, memory.carry, inputs, actions, clip.reset[:-1])
+            inputs = self._own_inputs(predict, inputs, clip.reset[:-1], key)
+        carry, predicted = predict(inputs)
         errors = predicted - to_float(clip.frames[1:])
         per_frame = (self.mse_weight * errors**2 + (1 - self.mse_weight) * jnp.abs(errors)).mean((2, 3, 4))
         follows = ~clip.reset[1:]
@@ -127,10 +132,8 @@ class Predictor:
 
     def _own_inputs(
         self,
-        variables: Variables,
-        carry: Carry,
+        predict: Callable[[Array], tuple[Carry, Array]],
         frames: Float[Array, "T B H W C"],
-        actions: Shaped[Array, "T B ..."] | None,
         reset: Bool[Array, "T B"],
         key: Array,
     ) -> Float[Array, "T B H W C"]:
@@ -142,7 +145,7 @@ class Predictor:
         own = (own & ~reset)[:, :, None, None, None]
 
         def again(_: int, inputs: Array) -> Array:
-            _, predicted = self.apply(variables, carry, inputs, actions, reset)
+            _, predicted = predict(inputs)
             before = jnp.concatenate([frames[:1], predicted[:-1].astype(frames.dtype)])
             return jnp.where(own, before, frames)
 

@@ -176,9 +176,15 @@ def test_own_frames_are_those_of_a_rollout():
     clip = _clip()
     true = jnp.asarray(clip.frames / 127.5 - 1.0, jnp.float32)
     carry = model.initial_memory(B).carry
-    mixed = jax.jit(model._own_inputs)(
-        variables, carry, true, clip.actions, jnp.asarray(clip.reset), jax.random.key(3)
-    )
+    reset = jnp.asarray(clip.reset)
+
+    def inputs(variables, true):
+        def predict(frames):
+            return model.apply(variables, carry, frames, clip.actions, reset)
+
+        return model._own_inputs(predict, true, reset, jax.random.key(3))
+
+    mixed = jax.jit(inputs)(variables, true)
     kept = np.array(jnp.all(mixed == true, (2, 3, 4)).sum(0))
     assert kept.min() >= 1
     assert kept.min() < T
@@ -199,7 +205,10 @@ def test_a_clip_begins_with_a_true_frame_and_no_gradient_reaches_own_ones():
     carry, reset = model.initial_memory(B).carry, jnp.asarray(clip.reset)
 
     def inputs(variables, key):
-        return model._own_inputs(variables, carry, true, clip.actions, reset, key)
+        def predict(frames):
+            return model.apply(variables, carry, frames, clip.actions, reset)
+
+        return model._own_inputs(predict, true, reset, key)
 
     mixed = jax.jit(jax.vmap(inputs, (None, 0)))(variables, jax.random.split(jax.random.key(0), 8))
     for one in mixed:
