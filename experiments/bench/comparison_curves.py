@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 
 def write_csv(path: Path, points: Sequence[Mapping[str, Any]]) -> None:
-    """A line a point below the names of its values; numbers to six digits."""
+    """A line a point below the names of its values; numbers to six digits. Without points, an empty file."""
     with atomic(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(points[0])
+        if points:  # a short run may have finished no trial
+            writer.writerow(points[0])
         for point in points:
             writer.writerow(f"{x:.6g}" if isinstance(x, float) else x for x in point.values())
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from resetta.cores import make_core
-from resetta.experiments.bench.comparison_curves import learning_points
+from resetta.experiments.bench.comparison_curves import learning_points, read_csv, write_csv
 from resetta.experiments.bench.expand import expand
 from resetta.experiments.bench.learning import first_reached, lowest_after, reached_text, smoothed
 from resetta.experiments.bench.results import short, spread, spread_text
@@ -517,3 +517,9 @@ def test_the_scan_is_measured_by_engine_and_its_bytes_are_counted(tmp_path, caps
         capsys.readouterr()
         assert main(["bench", "scan", wrong, f"out={tmp_path}"]) == 2
         assert said in capsys.readouterr().err
+
+
+def test_comparison_without_a_finished_trial_writes_empty_curves(tmp_path):
+    """A run may be too short for any trial to end: its learning curve has no points."""
+    write_csv(tmp_path / "none.csv", [])
+    assert read_csv(tmp_path / "none.csv") == []
