@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..cores import Carry, Core
+from ..cores.dense import Dense
 from ..envs import Input
 
 ENCODERS = ("dense", "mlp", "bilinear")
@@ -30,7 +31,7 @@ class Encoder(nn.Module):
     @nn.compact
     def __call__(self, inputs: Input) -> Float[Array, "T B ..."]:
         """See the class."""
-        dense, conv = partial(nn.Dense, dtype=self.dtype), partial(nn.Conv, dtype=self.dtype)
+        dense, conv = partial(Dense, dtype=self.dtype), partial(nn.Conv, dtype=self.dtype)
         rest = [inputs.action, inputs.reward[..., None], inputs.episode_start[..., None].astype(jnp.float32)]
         if inputs.observation.ndim == 5:  # [T, B, H, W, C]
             x = jnp.concatenate(rest, axis=-1)
@@ -73,17 +74,17 @@ class ActorCritic(nn.Module):
 
     def setup(self) -> None:
         """The parts, under the names that their parameters have."""
-        dense, spatial = partial(nn.Dense, dtype=self.dtype), self.core.spatial
+        dense, spatial = partial(Dense, dtype=self.dtype), self.core.spatial
         self._encode = Encoder(self.core.features, self.encoder, spatial, self.dtype, name="Encoder_0")
         self._readout = dense(2 * self.core.features, name="readout") if spatial else None
         self._policy = self._head("policy", self.num_params, 0.01)
         self._value = self._head("value", 1, 1.0)
 
     def _head(self, name: str, size: int, scale: float) -> nn.Sequential:
-        last = nn.Dense(size, dtype=jnp.float32, kernel_init=nn.initializers.orthogonal(scale), name=name)
+        last = Dense(size, dtype=jnp.float32, kernel_init=nn.initializers.orthogonal(scale), name=name)
         if not self.head_features:
             return nn.Sequential([last])
-        hidden = nn.Dense(self.head_features, dtype=self.dtype, name=f"{name}_hidden")
+        hidden = Dense(self.head_features, dtype=self.dtype, name=f"{name}_hidden")
         return nn.Sequential([hidden, nn.gelu, last])
 
     def remember(self, carry: Carry, inputs: Input) -> tuple[Carry, Float[Array, "T B D"]]:

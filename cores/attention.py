@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from .base import Carry, Core
+from .dense import Dense
 from .mlp import ResidualMLP
 from .rope import positions, rotate
 from .sharded import over_heads, over_time
@@ -178,7 +179,7 @@ class _Block(nn.Module):
         batch, length, features = x.shape
         heads = (batch, -1, self.num_heads, features // self.num_heads)
         n = nn.LayerNorm(dtype=x.dtype, name="norm")(x)
-        qkv = nn.Dense(3 * features, use_bias=False, dtype=x.dtype, name="qkv")(n).astype(jnp.float32)
+        qkv = Dense(3 * features, use_bias=False, dtype=x.dtype, name="qkv")(n).astype(jnp.float32)
         q, k, v = (a.reshape(heads) for a in jnp.split(qkv, 3, axis=-1))
         q = rotate(q, position, self.rope_theta).astype(x.dtype)
         k = rotate(k, position, self.rope_theta)
@@ -190,7 +191,7 @@ class _Block(nn.Module):
         q, keys, values = (over_heads(a, axis=2) for a in (q, keys, values))
         y = over_heads(over(q, keys, values, query, key, self.window), axis=2)
         y = over_time(y, axis=1).reshape(batch, length, features)
-        x = x + nn.Dense(features, dtype=x.dtype, name="out")(y)
+        x = x + Dense(features, dtype=x.dtype, name="out")(y)
         x = ResidualMLP(self.mlp_ratio, self.glu, name="mlp")(x)
 
         kept = min(length, self.window)
@@ -258,7 +259,7 @@ class Attention(Core):
         key = Places(*(jnp.concatenate(pair, axis=1) for pair in zip(past, query, strict=True)))
 
         if x.shape[-1] != self.features:
-            x = nn.Dense(self.features, dtype=x.dtype, name="input")(x)
+            x = Dense(self.features, dtype=x.dtype, name="input")(x)
         # Scanned over layers, so that compiling takes the same time at any depth.
         blocks = nn.scan(
             _Block,

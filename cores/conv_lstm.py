@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float
 
 from .base import Carry, Core, clear
 from .conv_block import resnet_block
+from .dense import Dense
 from .layers import stacked
 from .ssm import one_of
 
@@ -61,7 +62,7 @@ class ConvLSTM(Core):
     ) -> tuple[Carry, Float[Array, "T B H W features"]]:
         """Consume `T` frames; see `Core`."""
         if x.shape[-1] != self.features:
-            x = nn.Dense(self.features, dtype=x.dtype, name="encoder")(x)
+            x = Dense(self.features, dtype=x.dtype, name="encoder")(x)
         layers = stacked(ConvLSTMLayer, self.num_layers, (1, nn.broadcast), self.remat)
         layers = layers(self.features, self.kernel, self.nonlinearity, self.unroll, name="layers")
         y, carry = layers(x, carry, reset)

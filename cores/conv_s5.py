@@ -7,6 +7,7 @@ import jax
 from jaxtyping import Array, Bool, Float
 
 from .conv_block import resnet_block
+from .dense import Dense
 from .ssm import Pair, StateSpace, StateSpaceCore, one_of
 
 NONLINEARITIES = ("resnet", "half_glu", "gelu")
@@ -94,5 +95,5 @@ class ConvS5Layer(nn.Module):
             return jax.nn.gelu(y)
         if self.nonlinearity == "half_glu":
             y = jax.nn.gelu(nn.LayerNorm(dtype=y.dtype, name="glu_norm")(y))
-            return y * jax.nn.sigmoid(nn.Dense(self.features, dtype=y.dtype, name="gate")(y))
+            return y * jax.nn.sigmoid(Dense(self.features, dtype=y.dtype, name="gate")(y))
         return resnet_block(y, self.features, self.kernel)

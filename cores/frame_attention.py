@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Shaped
 
 from .attention import Places, attend
 from .base import Carry, Core
+from .dense import Dense
 from .layers import stacked
 from .rope import rotate
 
@@ -92,7 +93,7 @@ class FrameAttention(Core):
         """Consume `T` frames; see `Core`."""
         length, batch, height, width, _ = x.shape
         if x.shape[-1] != self.features:
-            x = nn.Dense(self.features, dtype=x.dtype, name="encoder")(x)
+            x = Dense(self.features, dtype=x.dtype, name="encoder")(x)
         x = x.swapaxes(0, 1).reshape(batch, length, height * width, self.features)  # [B, T, N, D]
         cond = None if cond is None else cond.swapaxes(0, 1).astype(x.dtype)
         segment = jnp.cumsum(reset.T, axis=1, dtype=jnp.int32)  # [B, T]
@@ -134,15 +135,15 @@ class FrameAttentionLayer(nn.Module):
         batch, length, tokens, features = x.shape
         heads = (self.num_heads, features // self.num_heads)
         h, gate = self._normed(x, cond, "attention")
-        qkv = nn.Dense(3 * features, use_bias=False, dtype=x.dtype, name="qkv")(h).astype(jnp.float32)
+        qkv = Dense(3 * features, use_bias=False, dtype=x.dtype, name="qkv")(h).astype(jnp.float32)
         q, k, v = (part.reshape(batch, length, tokens, *heads) for part in jnp.split(qkv, 3, axis=-1))
         q, k = nn.RMSNorm(name="norm_q")(q), nn.RMSNorm(name="norm_k")(k)
         keys, values = (jnp.concatenate([old, new], 1) for old, new in zip(cache, (k, v), strict=True))
         y = self._attend(q, keys, values, segments, times, x.dtype)
-        x = x + gate * nn.Dense(features, use_bias=False, dtype=x.dtype, name="out")(y)
+        x = x + gate * Dense(features, use_bias=False, dtype=x.dtype, name="out")(y)
         h, gate = self._normed(x, cond, "mlp")
-        h = jax.nn.gelu(nn.Dense(round(self.mlp_ratio * features), dtype=x.dtype, name="up")(h))
-        x = x + gate * nn.Dense(features, dtype=x.dtype, name="down")(h)
+        h = jax.nn.gelu(Dense(round(self.mlp_ratio * features), dtype=x.dtype, name="up")(h))
+        x = x + gate * Dense(features, dtype=x.dtype, name="down")(h)
         return x, (keys[:, length:], values[:, length:])
 
     def _normed(self, x: Array, cond: Array | None, name: str) -> tuple[Array, Any]:
@@ -150,7 +151,7 @@ class FrameAttentionLayer(nn.Module):
         if cond is None:
             return nn.LayerNorm(dtype=x.dtype, name=f"norm_{name}")(x), 1.0
         zeros = nn.initializers.zeros_init()
-        made = nn.Dense(3 * x.shape[-1], dtype=x.dtype, kernel_init=zeros, name=f"condition_{name}")
+        made = Dense(3 * x.shape[-1], dtype=x.dtype, kernel_init=zeros, name=f"condition_{name}")
         shift, scale, gate = jnp.split(made(jax.nn.silu(cond))[:, :, None], 3, axis=-1)
         norm = nn.LayerNorm(use_scale=False, use_bias=False, dtype=x.dtype, name=f"norm_{name}")
         return norm(x) * (1 + scale) + shift, gate

@@ -2,9 +2,10 @@
 
 from functools import partial
 
-import flax.linen as nn
 import jax
 from jaxtyping import Array, Float
+
+from .dense import Dense
 
 GATES = ("half_glu", "full_glu", "input", "gelu", "none")
 
@@ -15,7 +16,7 @@ def gated(gate: str, y: Float[Array, "... C"], u: Float[Array, "... D"]) -> Floa
     With g = gelu(y): `half_glu` is g∘σ(W g), `full_glu` (W₁ g)∘σ(W₂ g), `input` y∘silu(W u), `gelu` g and
     `none` y. The weights are called `gate` and `value`.
     """
-    dense = partial(nn.Dense, y.shape[-1], dtype=y.dtype)
+    dense = partial(Dense, y.shape[-1], dtype=y.dtype)
     match gate:
         case "half_glu":
             y = jax.nn.gelu(y)

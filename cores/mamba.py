@@ -11,6 +11,7 @@ from jax.nn.initializers import normal, ones, variance_scaling
 from jaxtyping import Array, Bool, Float
 
 from .base import Carry, Core
+from .dense import Dense, product
 from .gates import GATES, gated
 from .layers import stacked
 from .s5 import NORMS
@@ -91,7 +92,7 @@ class Mamba(Core):
     ) -> tuple[Carry, Float[Array, "T B features"]]:
         """Consume `T` inputs; see `Core`."""
         if x.shape[-1] != self.features:
-            x = nn.Dense(self.features, dtype=x.dtype, name="encoder")(x)
+            x = Dense(self.features, dtype=x.dtype, name="encoder")(x)
         options = {name: getattr(self, name) for name in _LAYER_OPTIONS}
         layers = stacked(MambaLayer, self.num_layers, (1, nn.broadcast))
         y, carry = layers(name="layers", **options)(x, carry, reset)
@@ -121,7 +122,7 @@ class MambaLayer(nn.Module):
     @nn.compact
     def __call__(self, x: Array, carry: Carry, reset: Array) -> tuple[Array, Carry]:
         """Map `(x, carry)`, a layer's own carry, to the next layer's x and the carry after it."""
-        dense = partial(nn.Dense, use_bias=False, dtype=x.dtype)
+        dense = partial(Dense, use_bias=False, dtype=x.dtype)
         norm = nn.LayerNorm(dtype=x.dtype, name="norm") if self.norm == "layer" else lambda x: x
         u = norm(x) if self.prenorm else x
         v = dense(self.expand * self.features, name="into")(u)
@@ -140,13 +141,13 @@ class MambaLayer(nn.Module):
         channels, size = v.shape[-1], self.state_size
         rank = self.step_rank or -(-self.features // 16)
         widths = [rank * self.select_step, size * self.select_input, size * self.select_output]
-        chosen = nn.Dense(sum(widths), use_bias=False, dtype=v.dtype, name="select")(v) if sum(widths) else v
+        chosen = Dense(sum(widths), use_bias=False, dtype=v.dtype, name="select")(v) if sum(widths) else v
         low, b, c = jnp.split(chosen, np.cumsum(widths)[:2], axis=-1)
 
         step = self.param("step_bias", _steps(self.dt_min, self.dt_max), (channels,))
         if self.select_step:
             kernel = self.param("step", variance_scaling(1 / 3, "fan_in", "uniform"), (rank, channels))
-            step = (low @ kernel.astype(v.dtype)).astype(jnp.float32) + step
+            step = product(low, kernel.astype(v.dtype)).astype(jnp.float32) + step
         if not self.select_input:
             b = self.param("B", ones, (size, channels)).astype(v.dtype)
         if not self.select_output:

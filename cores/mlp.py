@@ -4,6 +4,8 @@ import flax.linen as nn
 import jax
 from jaxtyping import Array, Shaped
 
+from .dense import Dense
+
 
 class ResidualMLP(nn.Module):
     """`x + W_out(silu(W_gate n) * W_in n)` with `n = LayerNorm(x)`: a gated linear unit (arXiv 2002.05202).
@@ -23,8 +25,8 @@ class ResidualMLP(nn.Module):
         n = nn.LayerNorm(dtype=dtype, name="norm")(x)
         if self.glu:
             # One product for both halves.
-            a, gate = jax.numpy.split(nn.Dense(2 * hidden, dtype=dtype, name="in")(n), 2, axis=-1)
+            a, gate = jax.numpy.split(Dense(2 * hidden, dtype=dtype, name="in")(n), 2, axis=-1)
             a = a * jax.nn.silu(gate)
         else:
-            a = jax.nn.gelu(nn.Dense(hidden, dtype=dtype, name="in")(n))
-        return x + nn.Dense(features, dtype=dtype, name="out")(a)
+            a = jax.nn.gelu(Dense(hidden, dtype=dtype, name="in")(n))
+        return x + Dense(features, dtype=dtype, name="out")(a)

@@ -4,6 +4,7 @@ import flax.linen as nn
 from jaxtyping import Array, Bool, Shaped
 
 from .base import Carry, Core
+from .dense import Dense
 from .mlp import ResidualMLP
 
 
@@ -29,7 +30,7 @@ class Memoryless(Core):
         """Consume `T` inputs; see `Core`."""
         y = x
         if x.shape[-1] != self.features:
-            y = nn.Dense(self.features, dtype=x.dtype, name="input")(y)
+            y = Dense(self.features, dtype=x.dtype, name="input")(y)
         for layer in range(self.num_layers):
             y = ResidualMLP(self.mlp_ratio, self.glu, name=f"block_{layer}")(y)
         return carry, y

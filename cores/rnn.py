@@ -20,6 +20,7 @@ from jax.nn.initializers import Initializer, orthogonal
 from jaxtyping import Array, Bool, Float, Shaped
 
 from .base import Carry, Core, clear
+from .dense import Dense
 
 
 def _sigmoid(x: Array) -> Array:
@@ -283,7 +284,7 @@ class GRU(Core):
         """Consume `T` inputs; see `Core`."""
         states, y = [], x
         for layer in range(self.num_layers):
-            u = nn.Dense(3 * self.features, dtype=x.dtype, name=f"input_{layer}")(y).astype(jnp.float32)
+            u = Dense(3 * self.features, dtype=x.dtype, name=f"input_{layer}")(y).astype(jnp.float32)
             shape = (self.features, 3 * self.features)
             kernel = self.param(f"recurrent_{layer}", _orthogonal_gates(3), shape)
             bias = self.param(f"candidate_bias_{layer}", nn.initializers.zeros, (self.features,))
@@ -321,9 +322,7 @@ class LSTM(Core):
         """Consume `T` inputs; see `Core`."""
         hidden, cell, y = [], [], x
         for layer in range(self.num_layers):
-            dense = nn.Dense(
-                4 * self.features, dtype=x.dtype, bias_init=_forget_bias_one, name=f"input_{layer}"
-            )
+            dense = Dense(4 * self.features, dtype=x.dtype, bias_init=_forget_bias_one, name=f"input_{layer}")
             u = dense(y).astype(jnp.float32)
             shape = (self.features, 4 * self.features)
             kernel = self.param(f"recurrent_{layer}", _orthogonal_gates(4), shape)

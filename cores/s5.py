@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from .dense import product
 from .gates import GATES, gated
 from .ssm import Pair, StateSpace, StateSpaceCore, one_of
 
@@ -80,15 +81,14 @@ class S5Layer(nn.Module):
         gain, scale = discrete
         b = self.param("B", self.space.input_kernel(1.0), (self.features, 2 * self.space.lanes))
         if len(x) > 1:
-            driven = u @ self.space.scaled(b, scale).astype(x.dtype)
+            driven = product(u, self.space.scaled(b, scale).astype(x.dtype))
         else:
-            driven = self.space.scaled(u @ b.astype(x.dtype), scale)
+            driven = self.space.scaled(product(u, b.astype(x.dtype)), scale)
         carry, states = self.space.run(gain, driven, reset, carry)
         if self.norm_states:
             states = nn.LayerNorm(use_bias=False, use_scale=False, dtype=x.dtype)(states)
-        y = states @ self._kernel(
-            "C", self.space.output_kernel(1.0), (2 * self.space.lanes, self.features), x.dtype
-        )
+        shape = (2 * self.space.lanes, self.features)
+        y = product(states, self._kernel("C", self.space.output_kernel(1.0), shape, x.dtype))
         if self.feedthrough:
             y += u * self._kernel("D", nn.initializers.normal(1.0), (self.features,), x.dtype)
         y = x + gated(self.gate, y, u)

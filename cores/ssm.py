@@ -17,6 +17,7 @@ from jaxtyping import Array
 from numpy.typing import NDArray
 
 from .base import Core
+from .dense import Dense
 from .hippo import SPECTRA, diagonal
 from .layers import stacked
 from .scan import packed_scan, resolve_engine
@@ -225,7 +226,7 @@ class StateSpaceCore(Core):
         Call this inside a compact method.
         """
         if x.shape[-1] != self.features:
-            x = nn.Dense(self.features, dtype=x.dtype, name="encoder")(x)
+            x = Dense(self.features, dtype=x.dtype, name="encoder")(x)
         # All layers are discretised here, outside the scan over layers: once, and by few kernels. On a
         # CPU XLA can then move it out of a rollout's loop, as it depends on parameters only; on a GPU it
         # does not.
