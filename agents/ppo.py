@@ -26,6 +26,7 @@ from .normalize import Statistics, add, no_statistics, normalize
 from .pack import pack, unpack
 
 DTYPES = ("float32", "bfloat16")
+ENVIRONMENTS = ("env_state", "inputs", "carry", "discounted")  # of an `AgentState`: one row an environment
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,26 +145,39 @@ class Agent:
     def init(self, key: Array) -> AgentState:
         """A fresh agent in freshly reset environments."""
         key, key_env, key_params = jax.random.split(key, 3)
-        env_state, inputs = self.env.reset(key_env)
-        if self.config.stagger:
-            env_state = self.env.stagger(env_state, self.config.num_steps)
-        carry = self.initial_carry(self.env.num_envs)
-        params = self.network.init(key_params, carry, _one_step(inputs))
+        environments = self._environments(key_env)
+        params = self.network.init(key_params, environments["carry"], _one_step(environments["inputs"]))
         zero = jnp.zeros((), jnp.int32)
         return AgentState(
+            **environments,
             params=params,
             opt_state=self.optimizer.init(params),
-            env_state=env_state,
-            inputs=inputs,
-            carry=carry,
             key=key,
             update=zero,
             observations=no_statistics(self.env.observation_shape),
             returns=no_statistics(()),
-            discounted=jnp.zeros(self.env.num_envs),
             bad_updates=zero,
             bad_in_a_row=zero,
         )
+
+    def begin_again(self, state: AgentState) -> AgentState:
+        """The same learner in freshly reset environments; `state` needs none of `ENVIRONMENTS`."""
+        key, key_env = jax.random.split(state.key)
+        return state.replace(key=key, **self._environments(key_env))
+
+    def _environments(self, key: Array) -> dict[str, Any]:
+        """The parts of a state that `ENVIRONMENTS` names, at the start of training."""
+        env_state, inputs = self.env.reset(key)
+        if self.config.stagger:
+            env_state = self.env.stagger(env_state, self.config.num_steps)
+        batch = self.env.num_envs
+        carry = self.initial_carry(batch)
+        return {
+            "env_state": env_state,
+            "inputs": inputs,
+            "carry": carry,
+            "discounted": jnp.zeros(batch),
+        }
 
     def initial_carry(self, batch: int) -> Carry:
         """The core's empty memory for `batch` rows."""

@@ -95,6 +95,14 @@ def init_seeds(agent: Agent, config: TrainConfig) -> AgentState:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
 
 
+def begin_again_seeds(agent: Agent, state: AgentState) -> AgentState:
+    """The learners of all seeds, `[S, ...]`, in fresh environments; one by one, as in `init_seeds`."""
+    begin_again = jax.jit(agent.begin_again)
+    seeds = range(state.update.shape[0])
+    states = [begin_again(jax.tree.map(lambda leaf, i=i: leaf[i], state)) for i in seeds]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+
+
 def default_device() -> Any:
     """The device that `settings` chose, or JAX's own first."""
     chosen: Any = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]

@@ -133,6 +133,7 @@ class TrainConfig:
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     distributed: bool = False
     stagger: bool = False
+    checkpoint_environments: bool = True
 
     @property
     def steps_per_update(self) -> int:
@@ -186,6 +187,22 @@ class TrainConfig:
 def train_config(raw: Mapping[str, Any]) -> TrainConfig:
     """A checked `TrainConfig` from the composed dictionary; `ValueError`, one sentence, for a mistake."""
     return build_dataclass(TrainConfig, raw, "")
+
+
+def defaults(cls: type, prefix: str = "") -> dict[str, Any]:
+    """The keys of a configuration that may be absent, dotted, and what their absence means.
+
+    A key that a later version adds has such a default, which is what every run before it did.
+    """
+    hints, found = typing.get_type_hints(cls), {}
+    for field in dataclasses.fields(cls):
+        if dataclasses.is_dataclass(hints[field.name]):
+            found |= defaults(typing.cast(type, hints[field.name]), f"{prefix}{field.name}.")
+        elif field.default is not dataclasses.MISSING:
+            found[prefix + field.name] = field.default
+        elif field.default_factory is not dataclasses.MISSING:
+            found[prefix + field.name] = field.default_factory()
+    return found
 
 
 def build_dataclass(cls: type, raw: Any, prefix: str) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 
-from ..agents import AgentState
+from ..agents import ENVIRONMENTS, AgentState
 from ..cores.sharded import DATA, make_mesh
 from .build import default_device
 from .config import MeshConfig
@@ -52,10 +52,7 @@ def agent_shardings(mesh: Mesh, state: AgentState) -> AgentState:
         fits = leaf.ndim > 1 and leaf.shape[1] % mesh.shape[DATA] == 0
         return NamedSharding(mesh, P(None, DATA)) if fits else whole(mesh)
 
-    rows = {
-        name: jax.tree.map(by_row, getattr(state, name))
-        for name in ("env_state", "inputs", "carry", "discounted")
-    }
+    rows = {name: jax.tree.map(by_row, getattr(state, name)) for name in ENVIRONMENTS}
     return jax.tree.map(lambda _: whole(mesh), state).replace(**rows)
 
 

@@ -1,12 +1,13 @@
 """A trained agent from its run directory."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 from jax.sharding import Mesh
 
-from ..agents import Agent, AgentState
+from ..agents import ENVIRONMENTS, Agent, AgentState
 from .build import build_agent, seed_keys, settings
 from .checkpoint import Checkpoints
 from .config import TrainConfig, train_config
@@ -39,10 +40,31 @@ def restore_run(raw: Mapping[str, Any]) -> tuple[RunDir, TrainConfig, Agent, Age
                 raise InputError(f"{run_dir.path} holds no checkpoint yet; train it first")
             checkpoints = Checkpoints(run_dir.checkpoints)
             try:
-                state = checkpoints.restore(abstract_state(agent, config), raw.get("step"))
+                state = restore_state(checkpoints, abstract_state(agent, config), config, raw.get("step"))
             finally:
                 checkpoints.close()
     return run_dir, config, agent, state
+
+
+def checkpointed(state: AgentState, config: TrainConfig) -> Any:
+    """What a checkpoint of `state` holds: all of it, or what is not `ENVIRONMENTS`."""
+    if config.checkpoint_environments:
+        return state
+    names = [field.name for field in dataclasses.fields(state)]
+    return {name: getattr(state, name) for name in names if name not in ENVIRONMENTS}
+
+
+def restore_state(
+    checkpoints: Checkpoints, template: AgentState, config: TrainConfig, step: int | None = None
+) -> AgentState:
+    """The state of the newest checkpoint (or that of `step`), of the shapes in `template`.
+
+    `ENVIRONMENTS` are None where the run's checkpoints leave them out: see `Agent.begin_again`.
+    """
+    held = checkpoints.restore(checkpointed(template, config), step)
+    if config.checkpoint_environments:
+        return held
+    return template.replace(**dict.fromkeys(ENVIRONMENTS), **held)
 
 
 def abstract_state(agent: Agent, config: TrainConfig, mesh: Mesh | None = None) -> Any:

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from .atomic import atomic
+from .config import TrainConfig, defaults
 from .errors import InputError
+from .video_config import VideoConfig
 
 try:
     import fcntl
@@ -256,7 +258,9 @@ def check_run_dir(config: Mapping[str, Any]) -> None:
 
 
 def _check_same(path: Path, saved: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    old, new = flat(saved), flat(plain(config, digits=None))
+    kind = VideoConfig if "data" in config else TrainConfig
+    absent = defaults(kind)  # a run from before a key existed did what the key's absence means
+    old, new = absent | flat(saved), absent | flat(plain(config, digits=None))
     differing = [
         k for k in [*old, *(k for k in new if k not in old)] if old.get(k, _ABSENT) != new.get(k, _ABSENT)
     ]

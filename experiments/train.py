@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from ..agents import Agent, AgentState
-from .build import build_agent, init_seeds, settings
+from .build import begin_again_seeds, build_agent, init_seeds, settings
 from .checkpoint import Checkpoints
 from .config import TrainConfig, train_config
 from .devices import agent_shardings, on_one_device, place, run_mesh, whole
@@ -22,7 +22,7 @@ from .logs import Logs
 from .processes import agreed, join_processes, open_together, primary, screen
 from .render import film_run
 from .report import write_report
-from .restore import abstract_state
+from .restore import abstract_state, checkpointed, restore_state
 from .run_dir import RunDir, check_run_dir
 
 
@@ -88,7 +88,7 @@ def train(
             # what a skipped update leaves may be poisoned: it never takes the place of a good checkpoint
             if due and bad_in_a_row == 0:
                 run_dir.sync()
-                checkpoints.save(number, state)
+                checkpoints.save(number, checkpointed(state, config))
             if signum is not None:
                 raise Interrupted(signum, run_dir.path)
     return state
@@ -116,7 +116,10 @@ def _start(
             state = init_seeds(agent, config)
             return jax.block_until_ready(place(state, agent_shardings(mesh, state))), 0.0
     with logs.phase(f"resuming from update {newest}"), input_errors():
-        state = checkpoints.restore(abstract_state(agent, config, mesh))
+        state = restore_state(checkpoints, abstract_state(agent, config, mesh), config)
+        if not config.checkpoint_environments:
+            state = begin_again_seeds(agent, on_one_device(state))
+            state = place(state, agent_shardings(mesh, state))
     run_dir.truncate_metrics(newest)
     rows = run_dir.rows()
     return state, float(rows[-1]["wall_time"]) if rows else 0.0

@@ -100,6 +100,25 @@ def test_a_directory_belongs_to_its_configuration(tmp_path, changes, expected):
     assert snapshot(path) == before
 
 
+def test_a_run_from_before_a_key_existed_goes_on_with_its_default(tmp_path):
+    path = tmp_path / "run"
+    RunDir.open(config(path)).close()
+    assert "stagger" not in (path / "config.yaml").read_text()
+    env = {"name": "cartpole", "lanes": {"cartpole": {}}, "same_start": False}
+    RunDir.open(config(path, env=env, stagger=False, checkpoint_environments=True)).close()
+    with pytest.raises(InputError, match="stagger is False there and True here"):
+        RunDir.open(config(path, stagger=True))
+    RunDir.open(config(path)).close()  # nor need a version that does not know the key refuse it
+
+    video = tmp_path / "video"
+    RunDir.open(config(video, data={"name": "balls"}, autoencoder={"path": None})).close()
+    later = config(video, data={"name": "balls"}, autoencoder={"path": None, "steps": None, "lr": 2e-3})
+    RunDir.open(later).close()
+    later["autoencoder"]["lr"] = 1e-3
+    with pytest.raises(InputError, match=r"autoencoder.lr is 0.002 there and 0.001 here"):
+        RunDir.open(later)
+
+
 def test_only_a_constant_rate_can_be_extended(tmp_path):
     constant, scheduled = tmp_path / "constant", tmp_path / "scheduled"
     RunDir.open(config(constant)).close()

@@ -138,6 +138,39 @@ def test_a_signal_writes_a_checkpoint_and_resuming_ends_as_if_nothing_had_happen
         np.testing.assert_array_equal(a, b)
 
 
+def test_a_checkpoint_without_environments_goes_on_with_the_learner_in_new_ones(tmp_path, capsys):
+    from resetta.experiments.build import begin_again_seeds, seed_keys
+    from resetta.experiments.restore import restore_run
+
+    run = tmp_path / "run"
+    options = ["checkpoint_environments=false", "seeds=2", "stagger=true", "num_steps=8", "eval_tasks=0"]
+    command = ["train", *SMALL, *options, f"run_dir={run}"]
+    assert main([*command, f"total_steps={UPDATE}"]) == 0
+    _, config, agent, held = restore_run({"run_dir": str(run)})
+    again = begin_again_seeds(agent, held)
+    for name in ("params", "opt_state", "update", "observations", "returns", "bad_updates"):
+        jax.tree.map(np.testing.assert_array_equal, getattr(held, name), getattr(again, name))
+    assert again.update.tolist() == [2, 2]
+    fresh = jax.eval_shape(jax.vmap(agent.init), seed_keys(config))
+    assert jax.tree.map(jnp.shape, again) == jax.tree.map(jnp.shape, fresh)
+    for name in ("env_state", "inputs", "carry", "discounted"):
+        assert getattr(held, name) is None, "nothing of it is in the checkpoint"
+    assert again.inputs.reset.all()
+    assert again.env_state[0].base.time.tolist() == [[0, 8, 16, 0, 8, 16, 0, 8]] * 2, "a trial is 25 steps"
+    keys = jax.random.key_data(jnp.concatenate([held.key, again.key])).tolist()
+    assert len({tuple(key) for key in keys}) == 4, "nor do the new ones repeat what the old ones met"
+
+    assert main([*command, f"total_steps={2 * UPDATE}"]) == 0
+    assert [row["update"] for row in rows(run)] == [1, 2, 3, 4]
+    *_, state = restore_run({"run_dir": str(run)})
+    steps = 4 * config.epochs * config.minibatches
+    counts = [x for x in jax.tree.leaves(state.opt_state) if x.dtype == jnp.int32]
+    assert counts, "the schedule of the learning rate counts them"
+    assert all(count.tolist() == [steps, steps] for count in counts)
+    said = refused(capsys, [*command, f"total_steps={2 * UPDATE}", "checkpoint_environments=true"])
+    assert "checkpoint_environments is False there and True here" in said
+
+
 def test_seeds_are_separate_in_every_file(tmp_path):
     run = tmp_path / "seeds"
     assert (
