@@ -213,7 +213,8 @@ class Attention(Core):
     and how old they are; stale ones are masked by it and never looked at.
 
     Time is O(T * window); so is memory over short windows, and over long ones it is O(T): scores are then
-    found for some queries after the other. Raises `ValueError` when `features` cannot be cut into
+    found for some queries after the other. `remat` saves memory: the backward pass recomputes each block.
+    Raises `ValueError` when `features` cannot be cut into
     `num_heads` heads of even width (rotation works on pairs), and when `window` is less than 1.
     """
 
@@ -223,6 +224,7 @@ class Attention(Core):
     mlp_ratio: float = 2.0
     glu: bool = True
     rope_theta: float = 10_000.0
+    remat: bool = False
 
     def __post_init__(self) -> None:
         unit = 2 * self.num_heads
@@ -262,7 +264,7 @@ class Attention(Core):
             x = Dense(self.features, dtype=x.dtype, name="input")(x)
         # Scanned over layers, so that compiling takes the same time at any depth.
         blocks = nn.scan(
-            _Block,
+            nn.remat(_Block, prevent_cse=False) if self.remat else _Block,
             variable_axes={"params": 0},
             split_rngs={"params": True},
             in_axes=(0, *[nn.broadcast] * 4),  # pyright: ignore[reportArgumentType]

@@ -23,8 +23,7 @@ class ConvS5(StateSpaceCore):
 
     The `nonlinearity` f is `resnet` gelu(y + conv(gelu(norm(conv(gelu(norm(y))))))), norm over groups of
     channels of one frame; `half_glu` g∘σ(W g) with g = gelu(layer norm(y)); or `gelu` gelu(y). Inputs of
-    another width than `features` first pass a 1 x 1 convolution. `remat` saves memory: the backward pass
-    recomputes each layer.
+    another width than `features` first pass a 1 x 1 convolution.
 
     The carry is (re, im), each float32 `[B, num_layers, H, W, P]`. The other options are `StateSpaceCore`'s.
     """
@@ -32,7 +31,6 @@ class ConvS5(StateSpaceCore):
     kernel: int = 3
     nonlinearity: str = "resnet"
     prenorm: bool = False
-    remat: bool = False
 
     spatial = True
 
@@ -59,7 +57,7 @@ class ConvS5(StateSpaceCore):
     ) -> tuple[Pair, Float[Array, "T B H W features"]]:
         """Consume `T` frames; see `Core`."""
         options = {"kernel": self.kernel, "nonlinearity": self.nonlinearity, "prenorm": self.prenorm}
-        return self.run_layers(ConvS5Layer, carry, x, reset, self.remat, **options)
+        return self.run_layers(ConvS5Layer, carry, x, reset, **options)
 
 
 class ConvS5Layer(nn.Module):

@@ -38,6 +38,7 @@ class Mamba(Core):
 
     `gate` is one of `gates.gated` (the paper's: `input`), `norm` is `layer` or `none`, after the sum with
     `prenorm=False`; `feedthrough=False` leaves D out. `engine` and `scan_unroll`: see `scan.linear_scan`.
+    `remat` saves memory: the backward pass recomputes each layer.
     Inputs of another width than `features` first pass a dense layer.
 
     The carry is a dictionary of float32 arrays: `state` `[B, num_layers, N, C]` and, with a convolution,
@@ -61,6 +62,7 @@ class Mamba(Core):
     feedthrough: bool = True
     engine: str | None = None
     scan_unroll: int = 1
+    remat: bool = False
 
     def __post_init__(self) -> None:
         for option in ("features", "num_layers", "expand", "state_size", "step_rank", "conv", "scan_unroll"):
@@ -94,7 +96,7 @@ class Mamba(Core):
         if x.shape[-1] != self.features:
             x = Dense(self.features, dtype=x.dtype, name="encoder")(x)
         options = {name: getattr(self, name) for name in _LAYER_OPTIONS}
-        layers = stacked(MambaLayer, self.num_layers, (1, nn.broadcast))
+        layers = stacked(MambaLayer, self.num_layers, (1, nn.broadcast), self.remat)
         y, carry = layers(name="layers", **options)(x, carry, reset)
         return carry, y
 

@@ -106,9 +106,9 @@ def resolve_engine(engine: str | None, lanes: int | None = None) -> str:
     """The engine that runs when `engine` is asked for, over so many lanes (None: a number that suits it).
 
     None is `sequential` on CPU (T=256, B=8, P=128 on 2 cores: six times faster than the associative one),
-    `chunked` on the GPUs that it is written for, and `associative` elsewhere. Where `chunked` is asked for
-    and cannot run, the default does, and one logged sentence says why. Raises `ValueError` for an unknown
-    name.
+    `chunked` on the GPUs that it is written for, and `associative` elsewhere. Where `chunked` cannot run,
+    on an accelerator or because it is asked for, the default does, and one logged sentence says why. Raises
+    `ValueError` for an unknown name.
     """
     if engine is not None and engine not in ENGINES:
         raise ValueError(
@@ -123,8 +123,7 @@ def resolve_engine(engine: str | None, lanes: int | None = None) -> str:
     why = scan_kernels.obstacle(scan_kernels.LEAST_LANES if lanes is None else lanes)
     if why is None:
         return "chunked"
-    if engine == "chunked":
-        _say_once(f"scan engine 'chunked' cannot run here: {why}; '{plain}' runs instead")
+    _say_once(f"scan engine 'chunked' cannot run here: {why}; '{plain}' runs instead")
     return plain
 
 

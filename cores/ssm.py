@@ -166,6 +166,7 @@ class StateSpaceCore(Core):
     complex ones with `conj_sym`, else P = state_size. Every state has a time step of its own, log-uniform in
     `[dt_min, dt_max]`. `spectrum` and `blocks`: see `hippo.diagonal`; `engine` and `scan_unroll`: see
     `scan.linear_scan`. `stable` keeps the real parts of the eigenvalues negative whatever training does.
+    `remat` saves memory: the backward pass recomputes each layer.
 
     Raises `ValueError` when made with options that cannot work.
     """
@@ -181,6 +182,7 @@ class StateSpaceCore(Core):
     stable: bool = True
     engine: str | None = None
     scan_unroll: int = 1
+    remat: bool = False
 
     def __post_init__(self) -> None:
         for option in ("features", "num_layers", "scan_unroll"):
@@ -218,7 +220,7 @@ class StateSpaceCore(Core):
         return jnp.zeros(shape, jnp.float32), jnp.zeros(shape, jnp.float32)
 
     def run_layers(
-        self, layer: type[nn.Module], carry: Pair, x: Array, reset: Array, remat: bool = False, **options: Any
+        self, layer: type[nn.Module], carry: Pair, x: Array, reset: Array, **options: Any
     ) -> tuple[Pair, Array]:
         """`num_layers` copies of `layer`, one after the other, with their weights stacked on axis 0.
 
@@ -231,7 +233,7 @@ class StateSpaceCore(Core):
         # CPU XLA can then move it out of a rollout's loop, as it depends on parameters only; on a GPU it
         # does not.
         discrete = DiscreteStates(self.space, self.num_layers, name="states")()
-        layers = stacked(layer, self.num_layers, (1, 0, nn.broadcast), remat)
+        layers = stacked(layer, self.num_layers, (1, 0, nn.broadcast), self.remat)
         layers = layers(space=self.space, features=self.features, name="layers", **options)
         y, carry = layers(x, carry, discrete, reset)
         return carry, y

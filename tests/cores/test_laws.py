@@ -188,18 +188,27 @@ def test_every_core_learns_or_has_no_memory():
 
 @pytest.mark.parametrize(
     "case",
-    [("conv_s5", {}), ("conv_lstm", {}), ("frame_attention", {"num_heads": 1, "window": 4})],
+    [
+        ("conv_s5", {}),
+        ("conv_lstm", {}),
+        ("frame_attention", {"num_heads": 1, "window": 4}),
+        ("s5", {}),
+        ("mamba", {}),
+        ("attention", {"window": 4}),
+    ],
     ids=_name,
 )
 def test_recomputing_layers_saves_memory_and_changes_nothing(case):
     name, options = case
-    x = jax.random.normal(jax.random.key(0), (24, 2, 4, 4, 16))
+    size = (4, 4) if make_core(name, features=16).spatial else None
+    x = jax.random.normal(jax.random.key(0), (24, 2, *(size or ()), 16))
     reset = jnp.zeros((24, 2), bool).at[7, 1].set(True)
     planned, gradients = [], []
     for remat in (False, True):
         core = make_core(name, features=16, num_layers=4, remat=remat, **options)
-        carry = core.initial_carry(2, (4, 4))
-        params = jax.jit(core.init)(jax.random.key(1), carry, x, reset)
+        carry = core.initial_carry(2, size)
+        if not remat:  # the parameters are the same ones
+            params = jax.jit(core.init)(jax.random.key(1), carry, x, reset)
 
         def loss(params, core=core, carry=carry):
             return jnp.mean(core.apply(params, carry, x, reset)[1] ** 2)

@@ -213,9 +213,9 @@ def test_both_kernels_lower_for_a_gpu(monkeypatch):
 
 def test_where_kernels_cannot_run_one_sentence_says_so(caplog, monkeypatch):
     monkeypatch.setattr(scan_kernels, "_interpreted", False)
-    assert resolve_engine(None) == "sequential"  # nothing was asked for: nothing to say
     scan._say_once.cache_clear()
     with caplog.at_level(logging.WARNING):
+        assert resolve_engine(None) == "sequential"  # a CPU's own: nothing to say
         assert [resolve_engine("chunked", 32), resolve_engine("chunked", 32)] == ["sequential"] * 2
     assert caplog.messages == [
         "scan engine 'chunked' cannot run here: it is written for NVIDIA's GPUs and this is cpu; "
@@ -227,8 +227,13 @@ def test_where_kernels_cannot_run_one_sentence_says_so(caplog, monkeypatch):
 
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(jax, "devices", lambda *_: [Old()])
-    assert resolve_engine(None, 32) == "associative"
-    assert "needs an NVIDIA GPU of compute capability 8.0" in scan_kernels.obstacle(32)
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        assert [resolve_engine(None, 32), resolve_engine(None, 32)] == ["associative"] * 2
+    assert caplog.messages == [
+        "scan engine 'chunked' cannot run here: it needs an NVIDIA GPU of compute capability 8.0 or more and "
+        "this one has 7.5; 'associative' runs instead"
+    ]
     Old.compute_capability = "9.0"
     assert resolve_engine(None, 32) == "chunked"
     assert resolve_engine(None, 24) == "associative"
