@@ -1,14 +1,21 @@
 """S5: deep diagonal state-space layers over feature vectors, with a memory that resets."""
 
+from functools import partial
+from typing import Any
+
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from .dense import product
 from .gates import GATES, gated
-from .ssm import Pair, StateSpace, StateSpaceCore, one_of
+from .scan import say_once
+from .sharded import axes_in_use
+from .ssm import DiscreteStates, Pair, StateSpace, StateSpaceCore, one_of
 
 NORMS = ("layer", "none")
+STEPS = ("plain", "kernels")
 
 
 class S5(StateSpaceCore):
@@ -23,6 +30,10 @@ class S5(StateSpaceCore):
 
     The time steps begin between .01 and .5 (the paper's: .001 and .1).
 
+    `step` is how one input (T = 1) is consumed: `plain`, or by the `kernels` of `step_kernels`, written for
+    NVIDIA's GPUs; None is the backend's best. Where the kernels can't run, `plain` does; a gradient always
+    goes through `plain`.
+
     The carry is (re, im), each float32 `[B, num_layers, P]`. Matrix products run in the dtype of `x`, the
     states in float32. The other options are `StateSpaceCore`'s.
     """
@@ -35,10 +46,12 @@ class S5(StateSpaceCore):
     prenorm: bool = True
     norm_states: bool = False
     feedthrough: bool = True
+    step: str | None = None
 
     def __post_init__(self) -> None:
         one_of("gate", self.gate, GATES)
         one_of("norm", self.norm, NORMS)
+        one_of("step", self.step or STEPS[0], STEPS)
         super().__post_init__()
 
     def initial_carry(self, batch: int, size: tuple[int, int] | None = None) -> Pair:
@@ -50,6 +63,9 @@ class S5(StateSpaceCore):
         self, carry: Pair, x: Float[Array, "T B D"], reset: Bool[Array, "T B"]
     ) -> tuple[Pair, Float[Array, "T B features"]]:
         """Consume `T` inputs; see `Core`."""
+        if len(x) == 1 and not self.is_initializing() and self._by_kernels(*x.shape[1:]):
+            plain = self.clone(parent=None, name=None, step="plain")
+            return _step_by_kernels(plain, self.variables["params"], carry, x, reset)
         options = {
             "gate": self.gate,
             "norm": self.norm,
@@ -58,6 +74,49 @@ class S5(StateSpaceCore):
             "feedthrough": self.feedthrough,
         }
         return self.run_layers(S5Layer, carry, x, reset, **options)
+
+    def _by_kernels(self, rows: int, width: int) -> bool:
+        if self.step != "kernels":
+            return False
+        why = self._obstacle(rows, width)
+        if why is not None:
+            say_once(f"step='kernels' cannot run here: {why}; 'plain' runs instead")
+        return why is None
+
+    def _obstacle(self, rows: int, width: int) -> str | None:
+        """Why the kernels cannot step so many rows of such a width; None where they can."""
+        if not self.prenorm or self.norm_states:
+            return "it is written for prenorm=True and norm_states=False"
+        if width != self.features:
+            return f"it needs inputs of features={self.features} channels and there are {width}"
+        if axes_in_use():
+            return "it is written for rows that one device has to itself"
+        from . import step_kernels  # Pallas takes half a second to import
+
+        return step_kernels.obstacle(rows, self.features, self.space.lanes)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _step_by_kernels(plain: S5, params: Any, carry: Pair, x: Array, reset: Array) -> tuple[Pair, Array]:
+    """What `plain.apply({"params": params}, carry, x [1, B, D], reset)` gives."""
+    from . import step_kernels
+
+    discrete: Any = DiscreteStates(plain.space, plain.num_layers).apply({"params": params["states"]})
+    normed = plain.norm == "layer"
+    carry, y = step_kernels.step(params["layers"], discrete, carry, x[0], reset[0], plain.gate, normed)
+    return carry, y[None]
+
+
+def _step_forward(plain: S5, params: Any, carry: Pair, x: Array, reset: Array) -> tuple[Any, Any]:
+    return jax.vjp(lambda *inputs: plain.apply({"params": inputs[0]}, *inputs[1:], reset), params, carry, x)
+
+
+def _step_backward(plain: S5, back: Any, cotangents: Any) -> tuple[Any, ...]:
+    del plain
+    return (*back(cotangents), None)
+
+
+_step_by_kernels.defvjp(_step_forward, _step_backward)
 
 
 class S5Layer(nn.Module):

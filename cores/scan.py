@@ -123,12 +123,13 @@ def resolve_engine(engine: str | None, lanes: int | None = None) -> str:
     why = scan_kernels.obstacle(scan_kernels.LEAST_LANES if lanes is None else lanes)
     if why is None:
         return "chunked"
-    _say_once(f"scan engine 'chunked' cannot run here: {why}; '{plain}' runs instead")
+    say_once(f"scan engine 'chunked' cannot run here: {why}; '{plain}' runs instead")
     return plain
 
 
 @functools.cache
-def _say_once(sentence: str) -> None:
+def say_once(sentence: str) -> None:
+    """Log a sentence, the first time only."""
     logging.getLogger(__name__).warning(sentence)
 
 

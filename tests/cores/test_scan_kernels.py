@@ -213,7 +213,7 @@ def test_both_kernels_lower_for_a_gpu(monkeypatch):
 
 def test_where_kernels_cannot_run_one_sentence_says_so(caplog, monkeypatch):
     monkeypatch.setattr(scan_kernels, "_interpreted", False)
-    scan._say_once.cache_clear()
+    scan.say_once.cache_clear()
     with caplog.at_level(logging.WARNING):
         assert resolve_engine(None) == "sequential"  # a CPU's own: nothing to say
         assert [resolve_engine("chunked", 32), resolve_engine("chunked", 32)] == ["sequential"] * 2
