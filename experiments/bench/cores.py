@@ -13,6 +13,7 @@ from ..errors import InputError
 from ..evaluate import device_name
 from ..logs import phase
 from .cases import check_counts
+from .ceilings import Ceilings, measure_ceilings
 from .core_cases import (
     CoreCase,
     CoreSettings,
@@ -24,8 +25,10 @@ from .core_cases import (
     read_core_cases,
     stepping,
 )
+from .flops import count_flops
 from .kept_rows import KeptRows
 from .results import Table, describe, save, short, spread, spread_text
+from .roofline import least_seconds, moved_bytes
 from .timing import now, prepare
 from .turns import in_turns, is_out_of_memory
 
@@ -83,6 +86,8 @@ def run(configs: Sequence[Mapping[str, Any]]) -> None:
         with phase("sizing the cores"):
             questions = _questions(own, cases)
         prepare()
+        with phase("measuring what the machine can do"):
+            ceilings = measure_ceilings(own.precision == "bfloat16")
         shared = {"device": device_name(), "jax": jax.__version__, "precision": own.precision}
         asked = {name: getattr(own, name) for name in ("tokens", "lanes", "steps", "turns", "seed")}
         kept = KeptRows(own.folder / "cores_rows", shared | asked)
@@ -97,7 +102,7 @@ def run(configs: Sequence[Mapping[str, Any]]) -> None:
                     left.append(name)
                     continue
                 with phase(f"[{number}/{len(questions)}] {name}"):
-                    row = _row(question, own, acted)
+                    row = _row(question, own, acted, ceilings)
                 kept.keep(name, about, row)
             else:
                 print(f"[{number}/{len(questions)}] {name}: measured already", file=sys.stderr, flush=True)
@@ -111,7 +116,7 @@ def run(configs: Sequence[Mapping[str, Any]]) -> None:
             configs={question.label: question.options for question in questions},
             rows=rows,
         )
-        result["left"] = left
+        result |= {"left": left, "ceilings": dataclasses.asdict(ceilings)}
     save(result, own.folder, table(result), figure(result))
     if left:
         print(f"not measured yet: {', '.join(left)}; the same command goes on with them", file=sys.stderr)
@@ -138,7 +143,9 @@ def _memory_key(question: _Question) -> str:
     return f"{question.label} {question.options.get('window')}"
 
 
-def _row(question: _Question, own: CoresSettings, acted: Mapping[str, Any]) -> dict[str, Any]:
+def _row(
+    question: _Question, own: CoresSettings, acted: Mapping[str, Any], ceilings: Ceilings
+) -> dict[str, Any]:
     core = question.case.make(**question.options)
     known = acted.get(_memory_key(question))
     return {
@@ -148,13 +155,13 @@ def _row(question: _Question, own: CoresSettings, acted: Mapping[str, Any]) -> d
         "features": core.features,
         "parameters": count_core(core),
         "state_bytes": bytes_of(jax.eval_shape(lambda: core.initial_carry(1))),
-        "training": _training(core, question.length, own),
+        "training": _training(core, question.length, own, ceilings),
         "acting": known or _acting(core, own),
     }
 
 
-def _training(core: Any, length: int, own: CoresSettings) -> dict[str, Any]:
-    """A pass forwards and backwards: tokens a second, planned memory, time of compiling."""
+def _training(core: Any, length: int, own: CoresSettings, ceilings: Ceilings) -> dict[str, Any]:
+    """A pass forwards and backwards: tokens a second, the floor, planned memory, time of compiling."""
     batch = own.tokens // length
     params, carry = init_core(core, own.seed), core.initial_carry(batch)
     x, reset = inputs(core, length, batch, own.seed, own.dtype)
@@ -162,10 +169,10 @@ def _training(core: Any, length: int, own: CoresSettings) -> dict[str, Any]:
     def loss(params: Any, x: Any) -> Any:
         return jnp.mean(jnp.square(core.apply(params, carry, x, reset)[1]))
 
-    def build() -> Any:
-        return jax.jit(jax.value_and_grad(loss, argnums=(0, 1))).lower(params, x).compile()
-
-    found, compiled = _compiled(build)
+    both = jax.value_and_grad(loss, argnums=(0, 1))
+    found, compiled = _compiled(lambda: jax.jit(both).lower(params, x).compile())
+    found |= {"floor_seconds": least_seconds(both, ceilings, params, x)}
+    found |= {"moved_bytes": moved_bytes(both, params, x), "flops": count_flops(both, params, x)}
     if compiled is not None:
         found["seconds"] = _timed(lambda: compiled(params, x), own.turns)
         found["tokens_per_second"] = _rates(own.tokens, found["seconds"])
@@ -220,8 +227,8 @@ def _rates(amount: int, seconds: list[float] | None) -> dict[str, Any] | None:
 
 def table(result: Mapping[str, Any]) -> Table:
     """The table of a result."""
-    header = ["core", "T", "B", "width", "parameters", "trained tokens/s", "acting steps/s"]
-    header += ["memory, MB", "state, bytes", "compile, s"]
+    header = ["core", "T", "B", "width", "parameters", "trained tokens/s", "of the floor"]
+    header += ["GB", "GFLOP", "acting steps/s", "memory, MB", "state, bytes", "compile, s"]
     rows = []
     for row in result["rows"]:
         training, acting = row["training"], row["acting"]
@@ -233,6 +240,7 @@ def table(result: Mapping[str, Any]) -> Table:
                 str(row["features"]),
                 short(row["parameters"]),
                 _rate_text(training.get("tokens_per_second")),
+                *_floor_texts(training),
                 _rate_text(acting.get("steps_per_second")),
                 f"{training['peak_bytes'] / 1e6:.0f}" if "peak_bytes" in training else "",
                 str(row["state_bytes"]),
@@ -244,11 +252,23 @@ def table(result: Mapping[str, Any]) -> Table:
         f"T x B = {own['tokens']} tokens of float32; training: loss and gradients of parameters and inputs, "
         f"forwards and backwards, median (lowest–highest) of {own['turns']} turns",
         f"acting: {own['lanes']} rows step at once, {own['steps']} steps a turn; the steps of all rows count",
+        "floor: every product and kernel moves its operands and results once or multiplies, and every "
+        "recurrence moves its inputs and states once; GB, GFLOP: these bytes, and the operations of products",
+        *([f"the ceilings: {Ceilings(**result['ceilings']).text()}"] if "ceilings" in result else []),
         "memory: XLA's plan of arguments, results and temporaries; state: of one row; `full` attends to the "
         "whole sequence, `attention` to its window",
         _CLAIMS,
     ]
     return Table("Cores at equal parameters, against the length of the context", header, rows, notes)
+
+
+def _floor_texts(training: Mapping[str, Any]) -> list[str]:
+    """Multiples of the floor, and what is counted; nothing in rows from before it was."""
+    if "floor_seconds" not in training:
+        return [""] * 3
+    seconds = training.get("seconds")
+    over = f"{spread(seconds)['median'] / training['floor_seconds']:.2f}x" if seconds else ""
+    return [over, short(training["moved_bytes"] / 1e9), short(training["flops"] / 1e9)]
 
 
 def _rate_text(measured: Mapping[str, Any] | None) -> str:

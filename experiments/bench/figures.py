@@ -87,7 +87,7 @@ def bars(
     for k, (label, values) in enumerate(groups.items()):
         x = [places.index(place) + (k - (len(groups) - 1) / 2) * width for place in values]
         drawn = axes.bar(x, list(values.values()), width, color=COLORS[k % len(COLORS)], label=label)
-        axes.bar_label(drawn, fmt="%.1f", fontsize=8)
+        axes.bar_label(drawn, fmt="%.2g", fontsize=8)
     if line is not None:
         axes.axhline(line[1], color=INK, linewidth=0.8, linestyle=":", label=line[0])
     axes.set_xticks(range(len(places)), places)

@@ -3,7 +3,7 @@
 import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 
@@ -15,8 +15,11 @@ from .cases import Case, CoresSettings, read_cases
 from .ceilings import Ceilings, measure_ceilings
 from .flops import count_flops
 from .results import Table, record, save, short, spread, spread_text
-from .roofline import least_seconds
+from .roofline import least_seconds, moved_bytes
 from .timing import Clock, Compiled, compile_update, now, prepare
+
+if TYPE_CHECKING:
+    from ..plots import Figure
 
 _DROPPED = 2  # first updates, which also warm caches and allocators
 
@@ -84,7 +87,7 @@ def run(configs: Sequence[Mapping[str, Any]]) -> None:
             print(f"block {block + 1}/{own.blocks}: {took}", file=sys.stderr, flush=True)
         result = record("ppo", own, cases, [_row(player, own, ceilings) for player in players])
         result["ceilings"] = dataclasses.asdict(ceilings)
-    save(result, own.folder, table(result), None)
+    save(result, own.folder, table(result), figure(result))
 
 
 def _row(player: _Player, own: PPOSettings, ceilings: Ceilings) -> dict[str, Any]:
@@ -102,6 +105,7 @@ def _row(player: _Player, own: PPOSettings, ceilings: Ceilings) -> dict[str, Any
         "floor_seconds": floor,
         "floor_fraction": floor / seconds["median"],
         "flops_per_update": config.seeds * count_flops(player.agent.update, one),
+        "bytes_per_update": config.seeds * moved_bytes(player.agent.update, one),
         "steps_per_cpu_second": spread([steps / block.cpu for block in player.blocks]),
         "steps_per_second": spread([steps / block.wall for block in player.blocks]),
         "compile_seconds": compiled.trace.wall + compiled.xla.wall,
@@ -114,7 +118,16 @@ def _row(player: _Player, own: PPOSettings, ceilings: Ceilings) -> dict[str, Any
 def table(result: Mapping[str, Any]) -> Table:
     """The table of a result."""
     first = next(iter(result["configs"].values()))
-    header = ["core", "parameters", "s per update", "floor, s", "steps per CPU-second", "steps per second"]
+    header = [
+        "core",
+        "parameters",
+        "s per update",
+        "floor, s",
+        "GB",
+        "GFLOP",
+        "steps per CPU-second",
+        "steps per second",
+    ]
     header += ["compile, s", "trace, s", "XLA, s", "compile, CPU-s"]
     times = ("compile_seconds", "trace_seconds", "xla_seconds", "compile_cpu_seconds")
     rows = [
@@ -135,16 +148,33 @@ def table(result: Mapping[str, Any]) -> Table:
         f"median (lowest–highest) of {own['blocks']} blocks of {own['block_updates']} update(s), the cores "
         f"in turns; the first {_DROPPED} updates are dropped",
         "floor: every matrix product and kernel moves its operands and results once or multiplies, and every "
-        "recurrence moves its inputs and states once, at the ceilings; all else is free",
+        "recurrence moves its inputs and states once, at the ceilings; all else is free; GB, GFLOP: these "
+        "bytes, and the operations of all products",
         *([f"the ceilings: {Ceilings(**result['ceilings']).text()}"] if "ceilings" in result else []),
         "CPU-seconds are those of all threads of the process; on an accelerator only steps per second count",
     ]
     return Table("PPO: environment steps per second", header, rows, notes)
 
 
-def _update_texts(row: Mapping[str, Any]) -> tuple[str, str]:
-    """Seconds of an update and their floor; nothing in results from before they were measured."""
+def _update_texts(row: Mapping[str, Any]) -> list[str]:
+    """Seconds of an update, their floor and what is counted; nothing in results from before it was."""
     if "floor_seconds" not in row:
-        return "", ""
+        return [""] * 4
     floor = f"{row['floor_seconds']:.3g} ({row['floor_fraction']:.0%})"
-    return spread_text(row["seconds_per_update"]), floor
+    counted = [
+        short(row[name] / 1e9) if name in row else "" for name in ("bytes_per_update", "flops_per_update")
+    ]
+    return [spread_text(row["seconds_per_update"]), floor, *counted]
+
+
+def figure(result: Mapping[str, Any]) -> "Figure | None":
+    """Seconds of an update beside their floor; None for results from before they were measured."""
+    from .figures import bars
+
+    rows = [row for row in result["rows"] if "floor_seconds" in row]
+    if not rows:
+        return None
+    measured = {row["label"]: row["seconds_per_update"]["median"] for row in rows}
+    floors = {row["label"]: row["floor_seconds"] for row in rows}
+    groups = {"measured": measured, "floor": floors}
+    return bars(groups, "An update of PPO", "core", "seconds")
