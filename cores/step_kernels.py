@@ -43,7 +43,7 @@ def default_blocks(rows: int) -> Blocks:
     """What suits so many rows: tiles as large as leave every multiprocessor of an H100 something to do."""
     if rows >= 1024:
         return Blocks(64, 64, 32, 8, 4)
-    return Blocks(32, 32, 64, 8, 3) if rows >= 256 else Blocks(16, 16, 64, 4, 4)
+    return Blocks(32, 32, 32, 8, 4) if rows >= 256 else Blocks(16, 16, 64, 4, 4)
 
 
 def obstacle(rows: int, features: int, lanes: int) -> str | None:
@@ -169,12 +169,14 @@ def _states_kernel(
 ) -> None:
     """s = Ā∘where(reset, 0, s) + B̄u."""
     rows, at = plan.place()
-    layer, u, b = plan.layer, plan.inputs(weights, x, rows), weights["B"]
+    layer = plan.layer
+    # Read first, so that it is on its way while other things are waited for.
+    gain, scale = (tuple(part[layer, at] for part in pair) for pair in weights["discrete"])
+    cut, old = reset[rows][:, None], tuple(ref[rows, layer, at] for ref in (old_re, old_im))
+    kept = tuple(jnp.where(cut, 0.0, part) for part in old)
+    u, b = plan.inputs(weights, x, rows), weights["B"]
     at_im = pl.ds(at.start + plan.lanes, at.size)
     driven = plan.product(plan.features, lambda k: [(u(k), (b[layer, k, at], b[layer, k, at_im]))], count=2)
-    gain, scale = (tuple(part[layer, at] for part in pair) for pair in weights["discrete"])
-    cut = reset[rows][:, None]
-    kept = tuple(jnp.where(cut, 0.0, ref[rows, layer, at]) for ref in (old_re, old_im))
     re[rows, layer, at] = gain[0] * kept[0] - gain[1] * kept[1] + scale[0] * driven[0] - scale[1] * driven[1]
     im[rows, layer, at] = gain[0] * kept[1] + gain[1] * kept[0] + scale[0] * driven[1] + scale[1] * driven[0]
 
@@ -191,9 +193,10 @@ def _outputs_kernel(plan: _Plan, weights: Any, x: Any, re: Any, im: Any, out: An
             (im[rows, layer, k].astype(x.dtype), (c[layer, k_im, at],)),
         ]
 
-    (y,) = plan.product(plan.lanes, terms, count=1)
+    beside: Any = 0.0  # read first, as above
     if weights["D"] is not None:
-        y += plan.inputs(weights, x, rows)(at).astype(jnp.float32) * weights["D"][layer, at]
+        beside = plan.inputs(weights, x, rows)(at).astype(jnp.float32) * weights["D"][layer, at]
+    y = plan.product(plan.lanes, terms, count=1)[0] + beside
     if plan.gate in ("half_glu", "full_glu", "gelu"):
         y = jax.nn.gelu(y)
     if plan.gate in ("gelu", "none"):
@@ -207,11 +210,14 @@ def _gate_kernel(plan: _Plan, weights: Any, x: Any, y: Any, out: Any) -> None:
     layer = plan.layer
     left = plan.inputs(weights, x, rows) if plan.gate == "input" else lambda k: y[rows, k]
     dense = [weights[name] for name in ("gate", "value") if name in weights]
+    biases = [p["bias"][layer, at] for p in dense]  # read first, as above
+    residual, value = x[rows, at].astype(jnp.float32), y[rows, at].astype(jnp.float32)
     tiles = plan.product(
         plan.features, lambda k: [(left(k), [p["kernel"][layer, k, at] for p in dense])], count=len(dense)
     )
-    gate, *value = [tile + p["bias"][layer, at] for tile, p in zip(tiles, dense, strict=True)]
-    value = value[0] if value else y[rows, at].astype(jnp.float32)
+    gate, *others = [tile + bias for tile, bias in zip(tiles, biases, strict=True)]
+    if others:
+        (value,) = others
     if plan.gate == "input":
         value *= gate
-    out[rows, at] = (x[rows, at].astype(jnp.float32) + value * jax.nn.sigmoid(gate)).astype(out.dtype)
+    out[rows, at] = (residual + value * jax.nn.sigmoid(gate)).astype(out.dtype)
