@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,11 +15,15 @@ _QUEUED = 8  # calls of a turn: what starting a call takes hides behind the call
 
 @dataclasses.dataclass(frozen=True)
 class Ceilings:
-    """Bytes a second, read and written, of a plain copy; operations a second of a large matrix product."""
+    """Bytes a second, read and written, of a plain copy; operations a second of a large matrix product.
+
+    On a CPU the latter are operations a CPU-second, so those of one core.
+    """
 
     bytes_per_second: float
     flops_per_second: float
     bfloat16_flops_per_second: float | None = None  # where it was measured
+    cpu: bool = False
 
     def multiplied(self, dtype: Any) -> float:
         """Operations a second of a product of that dtype."""
@@ -28,9 +33,12 @@ class Ceilings:
         """All, for a note under a table."""
         half = self.bfloat16_flops_per_second
         also = f" ({half / 1e12:.3g} in bfloat16)" if half else ""
+        multiplied = f"{self.flops_per_second / 1e12:.3g} TFLOP/s"
+        if self.cpu:
+            multiplied = f"{self.flops_per_second / 1e9:.3g} GFLOP a CPU-second"
         return (
             f"{self.bytes_per_second / 1e9:.0f} GB/s copied (x + 1 on a large array) and "
-            f"{self.flops_per_second / 1e12:.3g} TFLOP/s multiplied{also}, measured in the same run"
+            f"{multiplied} multiplied{also}, measured in the same run"
         )
 
 
@@ -43,17 +51,18 @@ def measure_ceilings(bfloat16: bool = False) -> Ceilings:
     matrix = jax.random.normal(jax.random.key(0), (n, n), jnp.float32)
     product = jax.jit(lambda x: x @ x)
     bytes_per_second = 2 * values.nbytes / _fastest(copy, values)
-    half = 2 * n**3 / _fastest(product, matrix.astype(jnp.bfloat16)) if bfloat16 else None
-    return Ceilings(bytes_per_second, 2 * n**3 / _fastest(product, matrix), half)
+    clock = time.process_time if small else time.perf_counter
+    half = 2 * n**3 / _fastest(product, matrix.astype(jnp.bfloat16), clock) if bfloat16 else None
+    return Ceilings(bytes_per_second, 2 * n**3 / _fastest(product, matrix, clock), half, small)
 
 
-def _fastest(function: Any, x: Any) -> float:
+def _fastest(function: Any, x: Any, clock: Callable[[], float] = time.perf_counter) -> float:
     jax.block_until_ready(function(x))
     taken = []
     for _ in range(_TURNS):
-        start = time.perf_counter()
+        start = clock()
         for _ in range(_QUEUED):
             out = function(x)
         jax.block_until_ready(out)
-        taken.append((time.perf_counter() - start) / _QUEUED)
+        taken.append((clock() - start) / _QUEUED)
     return min(taken)

@@ -171,7 +171,8 @@ def _training(core: Any, length: int, own: CoresSettings, ceilings: Ceilings) ->
 
     both = jax.value_and_grad(loss, argnums=(0, 1))
     found, compiled = _compiled(lambda: jax.jit(both).lower(params, x).compile())
-    found |= {"floor_seconds": least_seconds(both, ceilings, params, x)}
+    if not ceilings.cpu:  # whose caches hold the arrays
+        found |= {"floor_seconds": least_seconds(both, ceilings, params, x)}
     found |= {"moved_bytes": moved_bytes(both, params, x), "flops": count_flops(both, params, x)}
     if compiled is not None:
         found["seconds"] = _timed(lambda: compiled(params, x), own.turns)
@@ -264,10 +265,10 @@ def table(result: Mapping[str, Any]) -> Table:
 
 def _floor_texts(training: Mapping[str, Any]) -> list[str]:
     """Multiples of the floor, and what is counted; nothing in rows from before it was."""
-    if "floor_seconds" not in training:
+    if "flops" not in training:
         return [""] * 3
-    seconds = training.get("seconds")
-    over = f"{spread(seconds)['median'] / training['floor_seconds']:.2f}x" if seconds else ""
+    floor, seconds = training.get("floor_seconds"), training.get("seconds")
+    over = f"{spread(seconds)['median'] / floor:.2f}x" if seconds and floor else ""
     return [over, short(training["moved_bytes"] / 1e9), short(training["flops"] / 1e9)]
 
 

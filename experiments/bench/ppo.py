@@ -1,6 +1,7 @@
 """resetta bench ppo: seconds of an update and the floor under them, steps per CPU-second, compile time."""
 
 import dataclasses
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -93,9 +94,12 @@ def run(configs: Sequence[Mapping[str, Any]]) -> None:
 def _row(player: _Player, own: PPOSettings, ceilings: Ceilings) -> dict[str, Any]:
     config, compiled = player.case.train, player.compiled
     steps = own.block_updates * config.steps_per_update * config.seeds
-    seconds = spread([block.wall / own.block_updates for block in player.blocks])
+    # On a CPU caches hold what a minibatch makes, and others compute beside: products alone, in CPU-seconds.
+    reachable = dataclasses.replace(ceilings, bytes_per_second=math.inf) if ceilings.cpu else ceilings
+    taken = [block.cpu if ceilings.cpu else block.wall for block in player.blocks]
+    seconds = spread([each / own.block_updates for each in taken])
     one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), player.state)
-    floor = config.seeds * least_seconds(player.agent.update, ceilings, one)
+    floor = config.seeds * least_seconds(player.agent.update, reachable, one)
     return {
         "label": player.case.label,
         "core": player.case.core,
@@ -118,11 +122,12 @@ def _row(player: _Player, own: PPOSettings, ceilings: Ceilings) -> dict[str, Any
 def table(result: Mapping[str, Any]) -> Table:
     """The table of a result."""
     first = next(iter(result["configs"].values()))
+    unit = "CPU-s" if _on_cpu(result) else "s"
     header = [
         "core",
         "parameters",
-        "s per update",
-        "floor, s",
+        f"{unit} per update",
+        f"floor, {unit}",
         "GB",
         "GFLOP",
         "steps per CPU-second",
@@ -147,13 +152,19 @@ def table(result: Mapping[str, Any]) -> Table:
         f"{first['epochs']} epochs, {first['minibatches']} minibatches, {len(result['seeds'])} seed(s)",
         f"median (lowest–highest) of {own['blocks']} blocks of {own['block_updates']} update(s), the cores "
         f"in turns; the first {_DROPPED} updates are dropped",
-        "floor: every matrix product and kernel moves its operands and results once or multiplies, and every "
-        "recurrence moves its inputs and states once, at the ceilings; all else is free; GB, GFLOP: these "
-        "bytes, and the operations of all products",
+        "floor: every matrix product multiplies at the ceiling, one core's; all else is free"
+        if _on_cpu(result)
+        else "floor: every matrix product and kernel moves its operands and results once or multiplies, and "
+        "every recurrence moves its inputs and states once, at the ceilings; all else is free",
+        "GB, GFLOP: what products, kernels and recurrences read and write at least; operations of products",
         *([f"the ceilings: {Ceilings(**result['ceilings']).text()}"] if "ceilings" in result else []),
         "CPU-seconds are those of all threads of the process; on an accelerator only steps per second count",
     ]
     return Table("PPO: environment steps per second", header, rows, notes)
+
+
+def _on_cpu(result: Mapping[str, Any]) -> bool:
+    return bool(result.get("ceilings", {}).get("cpu"))
 
 
 def _update_texts(row: Mapping[str, Any]) -> list[str]:
@@ -177,4 +188,5 @@ def figure(result: Mapping[str, Any]) -> "Figure | None":
     measured = {row["label"]: row["seconds_per_update"]["median"] for row in rows}
     floors = {row["label"]: row["floor_seconds"] for row in rows}
     groups = {"measured": measured, "floor": floors}
-    return bars(groups, "An update of PPO", "core", "seconds")
+    unit = "CPU-seconds" if _on_cpu(result) else "seconds"
+    return bars(groups, "An update of PPO", "core", unit)

@@ -207,7 +207,9 @@ def test_acting_is_compared_with_moving_parameters_and_states(tmp_path):
 
 def test_cores_go_on_from_the_rows_that_are_kept(tmp_path, monkeypatch, capsys):
     from resetta.experiments.bench import cores
+    from resetta.experiments.bench.ceilings import Ceilings
 
+    monkeypatch.setattr(cores, "measure_ceilings", lambda _: Ceilings(1e12, 1e12))
     small = ["cores=[gru]", "core.num_layers=1", "parameters=6000", "tokens=16", "lanes=2", "steps=2"]
     first = bench(tmp_path, "cores", *small, "lengths=[4,8]", "turns=2")
     assert [(row["length"], row["batch"]) for row in first["rows"]] == [(4, 4), (8, 2)]
