@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from ..make import make_meta_env
 from ..meta import Input, LaneState, MetaEnv
@@ -43,6 +43,18 @@ class Imitation(Probe):
     def share(self) -> float:
         """What a unit of reward is worth in the score."""
         raise NotImplementedError
+
+    def worth(self, trial: Int[Array, ""]) -> Float[Array, ""]:
+        """What a unit of reward is worth in a trial: the same in all, unless a subclass differs."""
+        return jnp.float32(self.share)
+
+    def sent(self, answer: Int[Array, "..."]) -> Array:
+        """The agent's action that an answer stands for: the answer itself, unless actions are continuous."""
+        return answer
+
+    def shown(self, key: Array, token: Float[Array, " D"], state: LaneState) -> Float[Array, " D"]:
+        """What is seen of a token: all of it, unless a subclass hides some."""
+        return token
 
     @property
     def fields(self) -> dict[str, int]:
@@ -74,7 +86,10 @@ class Imitation(Probe):
         return ()
 
     def rollout(self, key: Array, memory: Any, act: Act) -> tuple[Array, Array, Array]:
-        """One meta-episode under `act`: tokens `[T, D]`, actions `[T]`, and the score."""
+        """One meta-episode under `act`: tokens `[T, D]`, answers `[T]`, and the score.
+
+        Trials that end early leave steps over, in which nothing counts.
+        """
         env, size = self.env, self.env.lanes[0].family.size
         key_task, key_reset, key = jax.random.split(key, 3)
         ids = (
@@ -84,16 +99,17 @@ class Imitation(Probe):
         state, seen = env.reset(key_reset, task)
 
         def step(carry, key):
-            state, seen, memory = carry
+            state, seen, memory, going = carry
             key_act, key_step = jax.random.split(key)
-            token = self._token(seen)
-            memory, action = act(memory, key_act, token, state[0])
-            state, seen, outcome = env.step(key_step, state, action[None])
-            return (state, seen, memory), (token, action, outcome.raw_reward[0])
+            token = self.shown(jax.random.fold_in(key, 0), self._token(seen), state[0])
+            memory, answer = act(memory, key_act, token, state[0])
+            state, seen, outcome = env.step(key_step, state, self.sent(answer)[None])
+            paid = jnp.where(going, outcome.raw_reward[0] * self.worth(outcome.trial[0]), 0.0)
+            return (state, seen, memory, going & ~seen.reset[0]), (token, answer, paid)
 
         keys = jax.random.split(key, self.length)
-        tokens, actions, rewards = jax.lax.scan(step, (state, seen, memory), keys)[1]
-        return tokens, actions, rewards.sum() * self.share
+        tokens, answers, paid = jax.lax.scan(step, (state, seen, memory, jnp.bool_(True)), keys)[1]
+        return tokens, answers, paid.sum()
 
     def _token(self, seen: Input) -> Float[Array, " D"]:
         parts = {

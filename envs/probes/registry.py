@@ -27,6 +27,21 @@ class _Entry(NamedTuple):
 
 
 _PROBES = {
+    "projected_cartpole": _Entry(
+        "P1", "a pole to balance behind an unknown projection", "projected:Projected"
+    ),
+    "projected_pendulum": _Entry(
+        "P1",
+        "a pendulum to swing up behind an unknown projection",
+        "projected:Projected",
+        {"task": "pendulum"},
+    ),
+    "projected_point_mass": _Entry(
+        "P1",
+        "a goal to steer to behind an unknown projection",
+        "projected:Projected",
+        {"task": "point_mass", "length": 400, "steps": 50},
+    ),
     "bandit": _Entry("P2", "the best of arms with unknown chances", "imitation:Bandit"),
     "dark_room": _Entry("P2", "an unseen goal, found once and remembered", "imitation:DarkRoom"),
     "tmaze": _Entry("P3", "a cue at the start, a turn at the end", "delayed:TMaze"),
