@@ -24,6 +24,9 @@ from .stats import Curve
 
 _LARGEST_FILM = 12_000_000  # bytes; base64 adds a third, and a report should still go by mail
 _FILM_BUDGET = 30_000_000
+_RECALL_PICTURES = (
+    "The pixels that decisions rest on: red is the gradient of the value, or of the action taken."
+)
 
 
 def write_report(run_dir: str | os.PathLike[str]) -> Path:
@@ -221,7 +224,9 @@ def _recall(run: Run) -> str:
     except Exception:  # as for eval.npz
         return section("What the memory knows", missing("recall.json could not be read."))
     notes = "".join(f"<li>{text(note)}</li>" for note in found.notes)
-    return section(found.title, figure(drawn), f"<ul>{notes}</ul>")
+    pictures = run.path / "recall_frames.png"
+    shown = [figure(_embed(pictures, _RECALL_PICTURES), _RECALL_PICTURES)] if pictures.is_file() else []
+    return section(found.title, figure(drawn), *shown, f"<ul>{notes}</ul>")
 
 
 def _table(run: Run, curves: Mapping[str, Curve]) -> str:

@@ -17,7 +17,7 @@ _NOTHING = "this core has no eigenvalues"
 
 
 def of_part(result: Mapping[str, Any], part: str) -> list[Mapping[str, Any]]:
-    """The rows of one of the four parts."""
+    """The rows of one part."""
     return [row for row in result["rows"] if row["part"] == part]
 
 
@@ -48,9 +48,12 @@ def table(result: Mapping[str, Any]) -> Table:
         "memory would know; 0 is no better than the mean (R²)",
         *_progress(result, trials),
         *_columns(result, min(trained, trials)),
+        *_over_time(result),
         *(_wipe_note(row, trials) for row in wipes),
+        *_midway_notes(result, trials),
         *_timescale_notes(result),
         *_gradient_notes(result),
+        *_picture_notes(result),
     ]
     return Table("What the memory knows", ["", *(f"trial {k}" for k in shown)], rows, notes)
 
@@ -77,6 +80,16 @@ def _columns(result: Mapping[str, Any], trial: int) -> list[str]:
     ]
 
 
+def _over_time(result: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{row['label']}, {row['measure']} from the memory after so many steps: "
+        + ", ".join(
+            f"{step}: {_text(found)}" for step, found in zip(row["steps"], row["memory"], strict=True)
+        )
+        for row in of_part(result, "over time")
+    ]
+
+
 def _wipe_note(row: Mapping[str, Any], trials: int) -> str:
     k = row["trial"]
     following = f", of trial {k + 1} by {_text(row['next'], '+')}" if "next" in row else ""
@@ -85,6 +98,31 @@ def _wipe_note(row: Mapping[str, Any], trials: int) -> str:
         f"{following}, and of trials {k} to {trials} together by {_text(row['total'], '+')}; trial {k} is "
         f"then {_text(row['against_first'], '+')} against the first trial (paired within each task)"
     )
+
+
+def _midway_notes(result: Mapping[str, Any], trials: int) -> list[str]:
+    notes = []
+    for row in of_part(result, "midway"):
+        k = row["trial"]
+        where = f"step {row['step'] + 1} of trial {k}"
+        if not row["tasks"]:
+            notes.append(f"no task's trial {k} lasted until step {row['step'] + 1}, to be emptied there")
+            continue
+        following = f", of trial {k + 1} by {_text(row['next'], '+')}" if "next" in row else ""
+        notes.append(
+            f"emptying the memory before {where}, in the {row['tasks']} tasks whose trial lasted until then, "
+            f"changes the return of trial {k} by {_text(row['lost'], '+')}{following}, and of trials {k} to "
+            f"{trials} together by {_text(row['total'], '+')}"
+        )
+    return notes
+
+
+def _picture_notes(result: Mapping[str, Any]) -> list[str]:
+    return [
+        f"recall_frames.png shows the pixels that {len(row['decisions'])} decisions rest on: each decision's "
+        "frame, the earlier frames with the largest gradients (a scale of their own), and every step's share"
+        for row in of_part(result, "pictures")
+    ]
 
 
 def _timescale_notes(result: Mapping[str, Any]) -> list[str]:
@@ -130,22 +168,29 @@ def _text(interval: Mapping[str, Any], sign: str = "") -> str:
 
 @styled
 def figure(result: Mapping[str, Any]) -> "Figure":
-    """Four panels: readings and returns against trial, timescales before and after, gradients against lag."""
-    made, _ = new_figure("", (10.0, 7.4))
+    """Six panels: readings by trial and step, returns and rewards with a memory emptied, timescales, lags."""
+    made, _ = new_figure("", (10.0, 11.0))
     made.clear()
-    (reading, wiping), (scales, lags) = made.subplots(2, 2)
+    (reading, early), (wiping, midway), (scales, lags) = panels = made.subplots(3, 2)
     trained = result["settings"]["trained_trials"]
     _draw_readings(reading, of_part(result, "reading"))
     _draw_wipes(wiping, of_part(result, "wipe"))
     for axes in (reading, wiping):
         axes.axvline(trained + 0.5, color=INK, linewidth=1.0, linestyle=":")
         axes.set_xlabel("trial")
+    _draw_over_time(early, of_part(result, "over time"))
+    _draw_midway(midway, of_part(result, "midway"))
     _draw_timescales(scales, of_part(result, "timescales"))
     _draw_lags(lags, of_part(result, "gradients"))
-    for axes in (reading, wiping, scales, lags):
+    for axes in panels.ravel():
         if axes.get_legend_handles_labels()[0]:
             axes.legend(loc="best", fontsize=8, frameon=True, framealpha=0.85, edgecolor="none")
     return made
+
+
+def _nothing(axes: Any, why: str) -> None:
+    axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", color=MUTED)
+    axes.set(xticks=[], yticks=[])
 
 
 def _line(axes: Any, x: Any, intervals: Sequence[Mapping[str, Any]], **style: Any) -> None:
@@ -161,7 +206,22 @@ def _draw_readings(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
         _line(axes, x, row["input"], color=color, linestyle=(0, (2, 2)))
     axes.set_ylim(-0.15, 1.05)
     axes.axhline(0, color=INK, linewidth=0.7, linestyle=":")
-    axes.set(title="Read from the memory (dashed: the input alone)", ylabel="R², or right choices")
+    axes.set(title="Read by trial (dashed: the input alone)", ylabel="R², or right choices")
+
+
+def _draw_over_time(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+    axes.set_title("Read by step (dashed: the input alone)")
+    if not rows:
+        _nothing(axes, "tasks don't differ in anything that is read")
+        return
+    for k, row in enumerate(rows):
+        color = COLORS[k % len(COLORS)]
+        _line(axes, row["steps"], row["memory"], color=color, label=row["label"])
+        _line(axes, row["steps"], row["input"], color=color, linestyle=(0, (2, 2)))
+    axes.set_xscale("log", base=2)
+    axes.set_ylim(-0.15, 1.05)
+    axes.axhline(0, color=INK, linewidth=0.7, linestyle=":")
+    axes.set(xlabel="step of the meta-episode", ylabel="R², or right choices")
 
 
 def _draw_wipes(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -183,11 +243,25 @@ def _draw_wipes(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
     axes.set(title="Return with the memory emptied", ylabel="return of the trial")
 
 
+def _draw_midway(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+    rows = [row for row in rows if row["tasks"]]
+    axes.set_title("Reward, memory emptied in mid-trial")
+    if not rows:
+        _nothing(axes, "no trial lasted until it was to be emptied")
+        return
+    for row in rows:
+        lags = [(each["from"] + each["to"]) / 2 for each in row["bins"]]
+        for name, color, said in (("kept", MUTED, "memory kept"), ("emptied", COLORS[0], "emptied at 0")):
+            _line(axes, lags, [each[name] for each in row["bins"]], color=color, label=said)
+        where = f"steps since step {row['step'] + 1} of trial {row['trial']} began"
+        axes.set(xlabel=where, ylabel="reward a step")
+    axes.axvline(-0.5, color=INK, linewidth=1.0, linestyle=":")
+
+
 def _draw_timescales(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
     axes.set_title("How long states last, before and after training")
     if not rows:
-        axes.text(0.5, 0.5, _NOTHING, transform=axes.transAxes, ha="center", color=MUTED)
-        axes.set(xticks=[], yticks=[])
+        _nothing(axes, _NOTHING)
         return
     labels = list(dict.fromkeys(row["label"] for row in rows))
     for row in rows:
