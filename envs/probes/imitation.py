@@ -85,8 +85,10 @@ class Imitation(Probe):
         """Nothing, unless a subclass remembers."""
         return ()
 
-    def rollout(self, key: Array, memory: Any, act: Act) -> tuple[Array, Array, Array]:
-        """One meta-episode under `act`: tokens `[T, D]`, answers `[T]`, and the score.
+    def rollout(
+        self, key: Array, memory: Any, act: Act, steps: int | None = None
+    ) -> tuple[Array, Array, Array]:
+        """One meta-episode under `act`, or its first `steps`: tokens `[T, D]`, answers `[T]`, and the score.
 
         Trials that end early leave steps over, in which nothing counts.
         """
@@ -107,7 +109,7 @@ class Imitation(Probe):
             paid = jnp.where(going, outcome.raw_reward[0] * self.worth(outcome.trial[0]), 0.0)
             return (state, seen, memory, going & ~seen.reset[0]), (token, answer, paid)
 
-        keys = jax.random.split(key, self.length)
+        keys = jax.random.split(key, self.length if steps is None else steps)
         tokens, answers, paid = jax.lax.scan(step, (state, seen, memory, jnp.bool_(True)), keys)[1]
         return tokens, answers, paid.sum()
 

@@ -98,6 +98,12 @@ _PROBES = {
     "episode_retrieval": _Entry(
         "P14", "which stretches are of one automaton, by embeddings", "retrieval:EpisodeRetrieval"
     ),
+    "projection_retrieval": _Entry(
+        "P14",
+        "which stretches are behind one projection, by embeddings",
+        "retrieval:EpisodeRetrieval",
+        {"source": "cartpole"},
+    ),
     "interference": _Entry(
         "P15", "recall in consecutive episodes with the same keys", "interference:Interference"
     ),

@@ -6,39 +6,49 @@ et al. 2021, arXiv 2103.00020, fig. 3).
 """
 
 import dataclasses
-from typing import ClassVar
+import functools
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from ..meta import LaneState
 from .base import ITEM, QUERY, Episode, Figure
 from .figures import simulated
 from .language import Automata
+from .projected import TASKS, Projected
 
 _TEMPERATURE = 0.1
 _EQUAL = 1e-5  # cosines that differ by no more are equal
+_LEAST = 1e-4  # a variance where nothing is seen, for the sake of logarithms
 _PRIOR = 0.3  # how often, before anything was seen, a symbol followed each other
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EpisodeRetrieval(Automata):
-    """Two stretches of one automaton's string, `gap` steps apart, each read from an empty memory.
+    """Two stretches of one `source`, `gap` steps apart, each read from an empty memory.
 
-    A stretch is length/2 − 1 symbols and then a question that looks the same after every one: the core's
+    The source is a random automaton, whose string is read, or a task of `projected`, acted in at random,
+    trial after trial of at most `steps`, behind one projection to `observation_width` entries, `noise` added.
+    A stretch is length/2 − 1 of its steps and then a question that looks the same after every one: the core's
     output there is its embedding, `embedding` numbers. The episodes of a batch are judged `pool` at a time:
     of each stretch, its other one must be the most similar, by cosine, among the others of the pool. A pair's
     score is the mean over both directions (R@1); those equally similar share it. `targets` are 0: an answer
     is how many of the pool are more similar.
 
-    Harder is a larger pool. A longer stretch asks more of a memory, yet tells more of the automaton.
+    Harder is a larger pool. A longer stretch asks more of a memory, yet tells more of the source.
     """
 
     length: int = 64
+    source: str = "automaton"
     pool: int = 64
     gap: int = 16
     embedding: int = 64
+    steps: int = 50
+    observation_width: int = 8
+    noise: float = 0.0
 
     knob: ClassVar[str] = "pool"
 
@@ -49,10 +59,31 @@ class EpisodeRetrieval(Automata):
         self.need("pool", self.pool >= 2, "leaves no choice; use 2 or more")
         self.need("gap", self.gap >= 0, "must be 0 or more")
         self.need("embedding", self.embedding >= 1, "must be 1 or more")
+        known = ("automaton", *TASKS)
+        self.need("source", self.source in known, f"is unknown; choose from {', '.join(known)}")
+        _ = self.control  # has its own say on its options
+
+    @functools.cached_property
+    def control(self) -> Projected | None:
+        """What is acted in, with as many trials as may end; None of automata."""
+        if self.source == "automaton":
+            return None
+        return Projected(
+            length=self.steps * (2 * self.shown + self.gap),
+            task=self.source,
+            steps=self.steps,
+            observation_width=self.observation_width,
+            noise=self.noise,
+        )
+
+    @property
+    def fields(self) -> dict[str, int]:
+        """A symbol, or what an agent sees."""
+        return super().fields if self.control is None else self.control.fields
 
     @property
     def shown(self) -> int:
-        """Symbols of a stretch."""
+        """Steps of a stretch, without the question."""
         return self.length // 2 - 1
 
     @property
@@ -80,14 +111,29 @@ class EpisodeRetrieval(Automata):
         """The whole stretch."""
         return self.shown
 
+    def stream(self, key: Array) -> dict[str, Array]:
+        """The fields of a source's steps, those that are left out among them."""
+        steps, control = 2 * self.shown + self.gap, self.control
+        if control is None:
+            return {"symbol": jax.nn.one_hot(self.string(key, steps)[0], self.symbols)}
+
+        def act(memory: Any, key: Array, token: Array, state: LaneState) -> tuple[Any, Array]:
+            return memory, control.random_policy(key, token[None])[0]
+
+        tokens = control.rollout(key, (), act, steps)[0]
+        return {name: control.field(tokens, name) for name in control.fields}
+
     def episode(self, key: Array) -> Episode:
-        """A string, of which `gap` steps in the middle are left out."""
-        string = self.string(key, 2 * self.shown + self.gap)[0]
-        nothing = jnp.full(1, -1)
-        parts = [string[: self.shown], nothing, string[self.shown + self.gap :], nothing]
+        """A source's steps, of which `gap` in the middle are left out."""
         place = jnp.arange(self.length) % (self.length // 2)
         first, last = place == 0, place == self.shown
-        tokens = self.encode(jnp.where(last, QUERY, ITEM), symbol=jnp.concatenate(parts))
+
+        def cut(part: Array) -> Array:
+            nothing = jnp.zeros_like(part[:1])
+            return jnp.concatenate([part[: self.shown], nothing, part[self.shown + self.gap :], nothing])
+
+        parts = jax.tree.map(cut, self.stream(key))
+        tokens = self.encode(jnp.where(last, QUERY, ITEM), **parts)
         tokens = tokens.at[:, self.width - 1].set(first)  # the flag of a first step
         return self.ask(tokens, jnp.zeros(self.length, int), last, reset=first)
 
@@ -128,18 +174,30 @@ class EpisodeRetrieval(Automata):
         return jax.random.uniform(key, (self.pool, self.pool))
 
     def reference(self) -> Figure:
-        """That of comparing counts; some automata say the same for ever, and can't be told apart."""
+        """That of comparing likelihoods; automata that say the same for ever can't be told apart."""
         return simulated(self, "reference")
 
     def reference_policy(self, key: Array, tokens: Float[Array, "T P D"]) -> Float[Array, "P P"]:
-        """How much likelier the counts of what follows each symbol are under one law than under two.
+        """How much likelier what was seen is under one law than under two.
 
-        The logarithm of the Bayes factor, with a Dirichlet prior for each symbol's successor.
+        Of automata the law is that of what follows each symbol: the logarithm of the Bayes factor, with a
+        Dirichlet prior. Of projections it is a normal one, about zero, of observations: of the likelihoods'
+        ratio, twice over the number of steps.
         """
+        if self.control is not None:
+            return self._likeness(tokens)
         counts = self.counts(tokens)
         each = self._evidence(counts)
         both = jax.lax.map(lambda one: self._evidence(one + counts[1]), counts[0])
         return both - each[0][:, None] - each[1]
+
+    def _likeness(self, tokens: Float[Array, "T P D"]) -> Float[Array, "P P"]:
+        seen = self.field(tokens, "observation").reshape(2, self.length // 2, *tokens.shape[1:-1], -1)
+        moments = jnp.einsum("htpi,htpj->hpij", seen, seen, precision="highest") / self.shown
+        moments = moments + (_LEAST + self.noise**2) * jnp.eye(seen.shape[-1])
+        size = jnp.linalg.slogdet(moments)[1]
+        both = jax.lax.map(lambda one: jnp.linalg.slogdet(one + moments[1])[1], moments[0])
+        return size[0][:, None] + size[1] - 2 * both
 
     def counts(self, tokens: Float[Array, "T P D"]) -> Int[Array, "2 P V V"]:
         """How often each symbol was followed by each in either stretch."""

@@ -246,8 +246,9 @@ def content(question: Question, own: ProbesSettings, seed: int) -> dict[str, Any
         "seed": seed,
         "code": code_of(type(question.case.make()), type(question.probe), learn),
     }
-    if isinstance(question.probe, Imitation):
-        found["environments"] = code_of(*(type(lane.family.base.env) for lane in question.probe.env.lanes))
+    acted = getattr(question.probe, "control", question.probe)  # that of `envs.probes.retrieval`
+    if isinstance(acted, Imitation):
+        found["environments"] = code_of(*(type(lane.family.base.env) for lane in acted.env.lanes))
     if question.baseline is not None:
         found["baseline"] = [question.baseline, question.keep, code_of(Truncated)]
     if own.maps and seed == question.seeds[0]:

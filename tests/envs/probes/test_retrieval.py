@@ -82,6 +82,45 @@ def test_a_larger_pool_shorter_stretches_and_more_states_are_harder():
     assert share(whole) > share(compared(min_states=64, max_states=64)) + 0.1
 
 
+@functools.cache
+def behind():
+    """Episodes of four pools of stretches behind projections."""
+    probe = make_probe("projection_retrieval", pool=32)
+    return probe, jax.tree.map(np.asarray, jax.jit(lambda key: probe.sequences(key, 128))(jax.random.key(4)))
+
+
+def test_stretches_behind_one_projection_span_the_same_observations():
+    probe, batch = behind()
+    seen, action = (probe.field(batch.tokens, name) for name in ("observation", "action"))
+    assert len(np.unique(batch.tokens[[31, 63]].reshape(256, -1), axis=0)) == 1  # the question tells nothing
+    assert (np.flatnonzero(batch.mask[:, 0]) == [31, 63]).all()
+    assert (np.flatnonzero(batch.reset[:, 0]) == [0, 32]).all()
+    assert (action[0] == 0).all()  # a second stretch begins in the middle of things
+    assert (action[1:31].sum(-1) == 1).all()
+    assert (action[32:63].sum(-1) == 1).all()
+    assert not (seen[:31] == seen[32:63]).all(-1).any()
+    axes = np.linalg.svd(seen[:31].swapaxes(0, 1), full_matrices=False)[2][:, :4]
+    later = seen[32:63].swapaxes(0, 1)
+    for others, least, most in ((axes, 0.99, 1.01), (np.roll(axes, 1, 0), 0, 0.9)):
+        within = np.linalg.norm(later @ others.swapaxes(1, 2), axis=-1) / np.linalg.norm(later, axis=-1)
+        assert least < within.mean() < most
+
+
+def test_likelihoods_find_projections_unless_noise_hides_them():
+    _, batch = behind()
+    scores = []
+    for noise in (0.0, 0.5, 2.0):
+        probe = make_probe("projection_retrieval", pool=32, noise=noise)
+        tokens = batch.tokens.copy()
+        tokens[..., :8] += noise * np.random.default_rng(0).normal(size=tokens[..., :8].shape)
+        policy = jax.jit(jax.vmap(probe.reference_policy, in_axes=(None, 1)))
+        pools = tokens.reshape(64, 4, 32, -1)
+        scores.append(float(probe.found(policy(jax.random.key(0), pools)).mean()))  # pyright: ignore
+    assert make_probe("projection_retrieval").reference().value > 0.99
+    assert scores[0] > 0.99
+    assert scores[0] > scores[1] + 0.1 > scores[2] + 0.3
+
+
 def test_what_looks_the_same_to_a_core_is_found_by_chance_alone():
     probe = made(pool=4, length=8, embedding=3)
     steps = jnp.arange(8.0)[:, None, None]
@@ -114,3 +153,7 @@ def test_what_it_cannot_be_is_said():
         made(length=9)
     with pytest.raises(ValueError, match="pool=1 of EpisodeRetrieval leaves no choice"):
         made(pool=1)
+    with pytest.raises(
+        ValueError, match="source=music of EpisodeRetrieval is unknown; choose from automaton"
+    ):
+        made(source="music")
