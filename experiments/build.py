@@ -63,7 +63,7 @@ def build_env(config: TrainConfig, num_envs: int, trials: int, split: str) -> Me
         held_out_physics=env.held_out_physics,
         train_tasks=env.train_tasks,
         reward_scale=env.reward_scale,
-        reward_scales=env.reward_scales,
+        reward_scales=env.scales,
         reward_input=env.reward_input,
         same_start=env.same_start,
         word_generators=env.word_generators,

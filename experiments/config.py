@@ -19,6 +19,7 @@ class EnvConfig:
     lanes: dict[str, Any]
     held_out_lanes: dict[str, Any] = dataclasses.field(default_factory=dict)
     hold_out: str | list[str] = dataclasses.field(default_factory=list)
+    leave_out: str | list[str] = dataclasses.field(default_factory=list)
     projection: str = "none"
     observation_width: int | None = None
     action_width: int | None = None
@@ -37,12 +38,23 @@ class EnvConfig:
     @property
     def met(self) -> dict[str, Any]:
         """The base environments of training, with their options."""
-        return {name: options for name, options in self.lanes.items() if name not in self._held}
+        out = [*self._held, *self._left]
+        return {name: options for name, options in self.lanes.items() if name not in out}
 
     @property
     def unmet(self) -> dict[str, Any]:
         """Those of held-out evaluation alone; empty where held-out tasks are of the environments met."""
-        return {**self.held_out_lanes, **{name: self.lanes[name] for name in self._held}}
+        unmet = {**self.held_out_lanes, **{name: self.lanes[name] for name in self._held}}
+        return {name: options for name, options in unmet.items() if name not in self._left}
+
+    @property
+    def scales(self) -> dict[str, Any]:
+        """`reward_scales` without those of the environments that are left out."""
+        return {name: scale for name, scale in self.reward_scales.items() if name not in self._left}
+
+    @property
+    def _left(self) -> list[str]:
+        return [self.leave_out] if isinstance(self.leave_out, str) else self.leave_out
 
     @property
     def _held(self) -> list[str]:
@@ -53,8 +65,14 @@ class EnvConfig:
             if name not in self.lanes:
                 valid = ", ".join(self.lanes)
                 raise ValueError(f"env.hold_out names {name!r}, which is none of env.lanes; it has {valid}")
+        known = {**self.lanes, **self.held_out_lanes}
+        for name in self._left:
+            if name not in known:
+                valid = ", ".join(known)
+                raise ValueError(f"env.leave_out names {name!r}, which is no lane; it may name {valid}")
         if self.lanes and not self.met:
-            raise ValueError(f"env.hold_out={self.hold_out} leaves nothing to train on; hold out fewer")
+            left = f" and env.leave_out={self.leave_out}" if self._left else ""
+            raise ValueError(f"env.hold_out={self.hold_out}{left} leaves nothing to train on; hold out fewer")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -219,6 +219,41 @@ def test_any_lanes_can_be_held_out():
 
 
 @pytest.mark.parametrize("core", ["s5", "gru"])
+def test_one_body_is_held_out_by_one_option_and_another_left_out_with_its_scale(core):
+    def env(*overrides):
+        return train_config(compose("train", [f"+experiment=meta_brax_{core}", *overrides])).env
+
+    assert (len(env().met), list(env().unmet)) == (6, ["brax_hopper"])
+    held = env("env.hold_out=brax_reacher")
+    assert list(held.unmet) == ["brax_reacher"]
+    assert held.scales["brax_reacher"] == 0.3, "one that is held out is scaled as ever"
+    out = env("env.leave_out=brax_reacher", "num_envs=9000")
+    assert "brax_reacher" not in {**out.met, **out.unmet, **out.scales}
+    assert (len(out.met), list(out.unmet)) == (5, ["brax_hopper"])
+    both = env("env.leave_out=[brax_hopper,brax_ant]", "num_envs=9000")
+    assert (len(both.met), both.unmet) == (5, {}), "held out, but left out of that too"
+    with pytest.raises(
+        ValueError, match="leave_out names 'brax_humanoid', which is no lane; it may name brax_"
+    ):
+        env("env.leave_out=brax_humanoid")
+    every = ",".join(env().met)
+    with pytest.raises(ValueError, match=r"env.leave_out=\[.*\] leaves nothing to train on"):
+        env(f"env.leave_out=[{every}]")
+
+
+def test_a_lane_that_is_left_out_takes_its_scale_with_it():
+    from resetta.experiments.build import build_env
+
+    words = ["env=meta_control", "env.reward_scales={acrobot: 0.5, cartpole: 0.25}", "num_envs=12"]
+    config = train_config(compose("train", [*words, "minibatches=1", "env.leave_out=acrobot"]))
+    lanes = build_env(config, 12, 1, "train").lanes
+    scales = {lane.family.base.name: lane.reward_scale for lane in lanes}
+    assert scales == {
+        name: 0.25 if name == "cartpole" else config.env.reward_scale for name in config.env.met
+    }
+
+
+@pytest.mark.parametrize("core", ["s5", "gru"])
 def test_the_published_split_of_continuous_control(core):
     config = train_config(compose("train", [f"+experiment=meta_dm_control_{core}"]))
     met, unmet = config.env.met, config.env.unmet
