@@ -19,6 +19,7 @@ _CORES = {
     "gru": ".rnn:GRU",
     "lstm": ".rnn:LSTM",
     "attention": ".attention:Attention",
+    "fast_weights": ".fast_weights:FastWeights",
     "frame_attention": ".frame_attention:FrameAttention",
     "none": ".none:Memoryless",
     "stack": ".stack:Stack",

@@ -14,7 +14,16 @@ from .errors import InputError
 _KEY = re.compile(r"^( *)([A-Za-z_]\w*):(?:\s+(.*))?$")
 _GROUP = re.compile(r"^ +- (?:optional |override )*/?(\w+): *(\S+)")
 _COMMENT = re.compile(r"(?:^|\s)#\s?(.*)$")
-CLASSES = ("memoryless", "gated", "structural", "recurrent", "convolution", "attention", "composite")
+CLASSES = (
+    "memoryless",
+    "gated",
+    "structural",
+    "recurrent",
+    "convolution",
+    "attention",
+    "fast-weight",
+    "composite",
+)
 _LISTS = {
     "cores": "core",
     "envs": "env",

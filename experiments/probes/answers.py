@@ -55,7 +55,7 @@ def _results(own: ProbesSettings, question: Question, seeds: list[int], bar: Bar
         return np.stack([block.mean(-1) for block in np.array_split(every, _BLOCKS, -1) if block.size], -1)
 
     tests = [scores(test) for test in question.tests]
-    depths = [[scores(deep) for deep in _depths(test, own.depths)] for test in question.tests]
+    depths = [[scores(deep) for deep in at_depths(test, own.depths)] for test in question.tests]
     for k, seed in enumerate(seeds):
         maps = {}
         if own.maps and seed == question.seeds[0]:
@@ -69,9 +69,9 @@ def _results(own: ProbesSettings, question: Question, seeds: list[int], bar: Bar
         }
 
 
-def _depths(probe: Probe, depths: Sequence[float]) -> list[Probe]:
-    """The probe with what it hides at each depth, where it hides something."""
-    if "depth" not in {field.name for field in dataclasses.fields(probe)}:
+def at_depths(probe: Probe, depths: Sequence[float]) -> list[Probe]:
+    """The probe with what it asks about at each depth, where it has such: a fraction, unlike a formula's."""
+    if not isinstance(getattr(probe, "depth", None), float):
         return []
     return [dataclasses.replace(probe, **{"depth": float(depth)}) for depth in depths]
 
@@ -92,7 +92,7 @@ def _row(question: Question, test: int, results: Sequence[Any], own: ProbesSetti
     """The one schema of all probes: what was asked, the figures that are known, and a value per seed."""
     probe, core = question.tests[test], question.core
     figures = {which: getattr(probe, which)() for which in ("random", "blind", "reference")}
-    deep = _depths(probe, own.depths)
+    deep = at_depths(probe, own.depths)
     return {
         "label": question.case.label,
         "core": question.case.name,

@@ -15,6 +15,7 @@ from resetta.envs import make_meta_env
 OPTIONS: dict = {
     "stack": {"pattern": "s5 gru attention"},
     "attention": {"window": 8},
+    "fast_weights": {"num_layers": 1},
     "frame_attention": {"num_heads": 1},
 }
 VECTOR_CORES = [

@@ -40,6 +40,7 @@ CASES = [
         {"conv": 3, "state_size": 2, "num_layers": 1},
     ),  # chunks shorter than the convolution, and longer
     ("mamba", {"select_step": False, "gate": "none", "num_layers": 1, "state_size": 2, "expand": 2}),
+    ("fast_weights", {"num_heads": 2}),
     ("conv_s5", {"num_layers": 1}),
     ("conv_lstm", {}),
     # neither T nor the chunks are multiples of the window
@@ -157,6 +158,7 @@ LEARNERS = [
     ("conv_lstm", {"num_layers": 1, "nonlinearity": "none", "remat": True, "unroll": 2}),
     ("gru", {}),
     ("lstm", {}),
+    ("fast_weights", {"num_layers": 1}),
     ("attention", {"window": 16, "num_layers": 1}),
     ("stack", {"pattern": "none gru"}),
 ]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from resetta.cores import Core, make_core
-from resetta.envs.probes import make_probe
+from resetta.envs.probes import make_probe, probe_names
 from resetta.experiments.bench.expand import expand
 from resetta.experiments.cli import main
 from resetta.experiments.probes import answers, source
@@ -102,6 +102,14 @@ def test_a_grid_is_kept_and_extended(tmp_path, monkeypatch, capsys):
     assert trained == [[2]]
     assert more["rows"][0]["seeds"] == [0, 2]
     assert more["rows"][0]["blocks"][0] == gru["blocks"][0]
+
+
+def test_what_lies_at_a_depth_is_asked_for_there_but_a_formulas_depth_is_no_place():
+    deep = {name for name in probe_names() if answers.at_depths(make_probe(name), [0, 1])}
+    assert deep == {
+        *("needle", "multi_needle", "abstain_needle"),
+        *("projected_cartpole", "projected_pendulum", "projected_point_mass"),
+    }
 
 
 def test_a_policy_that_imitates_acts():
