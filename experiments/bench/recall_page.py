@@ -254,7 +254,7 @@ def _draw_midway(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
         for name, color, said in (("kept", MUTED, "memory kept"), ("emptied", COLORS[0], "emptied at 0")):
             _line(axes, lags, [each[name] for each in row["bins"]], color=color, label=said)
         where = f"steps since step {row['step'] + 1} of trial {row['trial']} began"
-        axes.set(xlabel=where, ylabel="reward a step")
+        axes.set(xlabel=where, ylabel="reward a step of the trial")
     axes.axvline(-0.5, color=INK, linewidth=1.0, linestyle=":")
 
 

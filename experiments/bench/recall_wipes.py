@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from .recall_interval import interval
 
-_BINS = 25  # of the steps on either side, at most
+_BINS = 25  # of a trial's steps, or one more
 
 
 def at_a_start(kept: Any, emptied: Any, trial: int) -> dict[str, Any]:
@@ -28,23 +28,27 @@ def middle(lengths: Int[np.ndarray, "S B K"], trial: int) -> int:
     return int(np.median(lengths[..., trial - 1])) // 2
 
 
-def in_the_midst(kept: Any, emptied: Any, trial: int, step: int, around: int) -> dict[str, Any]:
+def in_the_midst(kept: Any, emptied: Any, trial: int, step: int, longest: int) -> dict[str, Any]:
     """The row of a memory emptied before `step` (from 0) of `trial` (from 1), over the tasks that reached it.
 
-    Reward a step by steps since the wipe, up to `around` on either side, in `_BINS` bins at most. What is
-    counted is time, whatever trial it falls into, and after the last trial there is nothing to earn. Tasks
-    count where every seed's trial lasted until then, which both plays tell alike: until then they are one.
+    The trial's reward a step by steps since the wipe, in some `_BINS` bins; of `longest` steps those after
+    the trial's end earn nothing, or else a task that pays for every step survived would pay alike whatever is
+    forgotten. Tasks count where every seed's trial lasted until then, which both plays tell alike: until then
+    they are one.
     """
     wiped_at = emptied.wiped_at
     reached = (wiped_at < emptied.rewards.shape[1]).all(0)
     row = {"part": "midway", "trial": trial, "step": step, "tasks": int(reached.sum())}
     if not reached.any():
         return row
-    wiped_at = wiped_at[:, reached]
-    before = min(around, int(wiped_at.min()))
-    plays = [_around(each.rewards[..., reached], wiped_at, before, around) for each in (kept, emptied)]
-    lags = np.arange(-before, around)
-    width = -(-around // _BINS)
+    lags = np.arange(-step, longest - step)
+    plays = []
+    for each in (kept, emptied):
+        rest = each.lengths[:, reached, trial - 1, None] - step
+        rewards = np.pad(each.rewards, ((0, 0), (0, longest), (0, 0)))[..., reached].swapaxes(1, 2)
+        around = np.take_along_axis(rewards, wiped_at[:, reached, None] + lags, 2)
+        plays.append(np.where(lags < rest, around, 0.0))
+    width = -(-longest // _BINS)
     bins = []
     for number in range(lags[0] // width, lags[-1] // width + 1):
         here = lags // width == number  # none lies on both sides of the wipe
@@ -58,14 +62,6 @@ def in_the_midst(kept: Any, emptied: Any, trial: int, step: int, around: int) ->
         )
     returns = kept.returns[:, reached], emptied.returns[:, reached]
     return {**row, "bins": bins, **_differences(*returns, k=trial - 1)}
-
-
-def _around(
-    rewards: Float[np.ndarray, "S T B"], at: Int[np.ndarray, "S B"], before: int, after: int
-) -> Float[np.ndarray, "S B L"]:
-    """Rewards from `before` steps before `at` to `after` steps after it, 0 beyond the last step."""
-    padded = np.pad(rewards, ((0, 0), (0, after), (0, 0))).swapaxes(1, 2)
-    return np.take_along_axis(padded, at[..., None] + np.arange(-before, after), 2)
 
 
 def _returns(kept: np.ndarray, emptied: np.ndarray) -> Mapping[str, Any]:

@@ -131,27 +131,26 @@ def test_rewards_lengths_and_times_are_those_of_the_play(played):
 
 
 def test_reward_around_a_wipe():
-    """By hand: 2 tasks, emptied at steps 3 and 4; the third wasn't reached, and a play ends with zeros."""
-    kept = np.arange(18.0).reshape(1, 6, 3)
-    emptied = kept.copy()
-    emptied[0, 3:, 0] = emptied[0, 4:, 1] = 0
-    plays = [
+    """By hand: 2 tasks, emptied in the second step of their second trial; a third task wasn't reached."""
+    rewards = 1 + np.arange(18.0).reshape(1, 6, 3)
+    at = np.array([[3, 4, 6]])
+    kept, emptied = (
         SimpleNamespace(
-            rewards=rewards, wiped_at=np.array([[3, 4, 6]]), returns=rewards[:, :2].swapaxes(1, 2)
+            rewards=rewards, wiped_at=at, returns=rewards[:, :2].swapaxes(1, 2), lengths=np.array([lengths])
         )
-        for rewards in (kept, emptied)
-    ]
-    row = in_the_midst(*plays, trial=2, step=1, around=4)
-    assert (row["tasks"], [each["from"] for each in row["bins"]]) == (2, [-3, -2, -1, 0, 1, 2, 3])
-    for name, rewards in (("kept", kept), ("emptied", emptied)):
-        for each in row["bins"]:
-            found = [
-                rewards[0, at + each["from"], b] if at + each["from"] < 6 else 0 for b, at in ((0, 3), (1, 4))
-            ]
-            assert each[name]["value"] == pytest.approx(np.mean(found))
+        for lengths in ([[2, 3], [3, 3], [5, 1]], [[2, 2], [3, 3], [5, 1]])
+    )
+    row = in_the_midst(kept, emptied, trial=2, step=1, longest=4)
+    assert (row["tasks"], [each["from"] for each in row["bins"]]) == (2, [-1, 0, 1, 2])
+    first, second = rewards[0, 2:5, 0], rewards[0, 3:6, 1]
+    means = [*(first + second) / 2, 0]
+    assert [each["kept"]["value"] for each in row["bins"]] == pytest.approx(means)
+    means[2] = second[2] / 2  # the trial of the first task ended a step earlier
+    assert [each["emptied"]["value"] for each in row["bins"]] == pytest.approx(means)
+    assert row["bins"][2]["change"]["value"] == pytest.approx(-first[2] / 2)
     assert middle(np.array([[[9, 7], [9, 8], [9, 1]]]), 2) == 3
-    nowhere = SimpleNamespace(**{**vars(plays[1]), "wiped_at": np.full((1, 3), 6)})
-    assert in_the_midst(plays[0], nowhere, trial=2, step=1, around=4)["tasks"] == 0
+    emptied.wiped_at = np.full((1, 3), 6)
+    assert in_the_midst(kept, emptied, trial=2, step=1, longest=4)["tasks"] == 0
 
 
 def test_a_pixels_gradient_is_its_finite_difference():
