@@ -2,6 +2,7 @@
 
 import json
 from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from resetta.cores import make_core
 from resetta.cores.base import numbers
 from resetta.cores.timescales import timescales
 from resetta.envs import Input, make_meta_env
-from resetta.experiments.bench.recall_gradients import Traced
+from resetta.experiments.bench.recall_gradients import Traced, trace
 from resetta.experiments.bench.recall_pictures import SHOWN, choose, in_colour, overlaid, pictures
 from resetta.experiments.bench.recall_pictures import figure as frames_figure
 from resetta.experiments.bench.recall_wipes import in_the_midst, middle
@@ -187,6 +188,38 @@ def test_a_pixels_gradient_is_its_finite_difference():
             along = found[step, row] / change
             up, down = (decided(inputs.observation.at[step, row].add(e * along)) for e in (0.002, -0.002))
             np.testing.assert_allclose((up[which] - down[which])[row] / 0.004, change, rtol=0.05)
+
+
+def test_a_films_decisions_are_traced_one_by_one():
+    """Norms are those of the maps, those kept are the ones asked for, and no other row's steps count."""
+    env = make_meta_env({"minatar_breakout": {"max_steps_in_episode": 2}}, num_envs=3, trials=2)
+    agent = Agent(PPOConfig(minibatches=1, head_features=0), env, make_core("gru", features=4))
+    steps, rows, keys = 4, 3, jax.random.split(jax.random.key(4))
+    no = np.zeros((1, steps, rows), bool)
+    first = no.copy()
+    first[:, 0] = True
+    inputs = Input(
+        observation=np.asarray(jax.random.uniform(keys[0], (1, steps, rows, *env.observation_shape))),
+        action=np.zeros((1, steps, rows, 3), np.float32),
+        reward=np.zeros((1, steps, rows), np.float32),
+        episode_start=first,
+        reset=first,
+    )
+    moments = SimpleNamespace(at=np.array([[[0, 3], [1, 2], [0, 3]]]))
+    watched = SimpleNamespace(inputs=inputs, actions=np.zeros((1, steps, rows), np.int32), moments=moments)
+    given = agent.initial_carry(rows), jax.tree.map(lambda x: x[0], inputs)
+    params = jax.tree.map(lambda x: x[None], jax.jit(agent.network.init)(keys[1], *given))
+    nothing = jax.tree.map(lambda x: x[None], no_statistics(env.observation_shape))
+    state: Any = SimpleNamespace(params=params, observations=nothing)
+    traced = trace(agent, state, env, watched, np.arange(rows), 2, np.array([0, 2]))
+    assert traced.across_reset == 0
+    assert traced.at.tolist() == [[3, 2, 3]]
+    assert traced.maps is not None
+    assert traced.maps.shape == (2, 1, steps, 2, 10, 10)
+    for found, maps in zip((traced.value, traced.action), traced.maps, strict=True):
+        assert (found[0, :3] > 0).all()
+        assert found[0, 3, 1] == 0  # after the decision
+        np.testing.assert_allclose(np.sqrt(np.square(maps).sum((-2, -1))), found[..., [0, 2]], rtol=1e-5)
 
 
 def test_pictures_show_the_frames_with_the_largest_gradients():
