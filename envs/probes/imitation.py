@@ -92,6 +92,18 @@ class Imitation(Probe):
 
         Trials that end early leave steps over, in which nothing counts.
         """
+
+        def alone(*seen: Any) -> tuple[Any, Array, Array]:
+            memory, answer = act(*seen)
+            return memory, answer, answer
+
+        tokens, answers, score = self.history(key, memory, alone, steps)
+        return tokens, answers, score
+
+    def history(
+        self, key: Array, memory: Any, act: Callable[..., tuple[Any, Array, Array]], steps: int | None = None
+    ) -> tuple[Array, Array, Array]:
+        """`rollout` of an `act` that says two things: the answer that is taken, and the one to keep."""
         env, size = self.env, self.env.lanes[0].family.size
         key_task, key_reset, key = jax.random.split(key, 3)
         ids = (
@@ -104,14 +116,14 @@ class Imitation(Probe):
             state, seen, memory, going = carry
             key_act, key_step = jax.random.split(key)
             token = self.shown(jax.random.fold_in(key, 0), self._token(seen), state[0])
-            memory, answer = act(memory, key_act, token, state[0])
+            memory, answer, kept = act(memory, key_act, token, state[0])
             state, seen, outcome = env.step(key_step, state, self.sent(answer)[None])
             paid = jnp.where(going, outcome.raw_reward[0] * self.worth(outcome.trial[0]), 0.0)
-            return (state, seen, memory, going & ~seen.reset[0]), (token, answer, paid)
+            return (state, seen, memory, going & ~seen.reset[0]), (token, kept, paid)
 
         keys = jax.random.split(key, self.length if steps is None else steps)
-        tokens, answers, paid = jax.lax.scan(step, (state, seen, memory, jnp.bool_(True)), keys)[1]
-        return tokens, answers, paid.sum()
+        tokens, kept, paid = jax.lax.scan(step, (state, seen, memory, jnp.bool_(True)), keys)[1]
+        return tokens, kept, paid.sum()
 
     def _token(self, seen: Input) -> Float[Array, " D"]:
         parts = {

@@ -146,6 +146,9 @@ def test_a_key_fixes_the_episode_and_it_has_a_picture():
     assert first.mask.all()
     assert (np.flatnonzero(first.reset[:, 0]) == [0]).all()
     assert first.payoff.shape == (20, 2, 25)
+    done, wanted = probe.field(first.tokens, "action")[1:], probe.sent(first.targets[:-1])
+    agrees = np.asarray((done == wanted).all(-1))
+    assert 0.1 < agrees.mean() < 0.9  # what is wanted is not all that was done
     episode = jax.tree.map(lambda leaf: np.asarray(leaf[:, 0]), first)
     assert picture(probe, episode).dtype == np.uint8
 
@@ -155,6 +158,7 @@ def test_a_key_fixes_the_episode_and_it_has_a_picture():
     [
         ({"length": 450}, "length=450 of Projected is not a number of trials of 200 steps; use 400"),
         ({"task": "acrobot"}, "task=acrobot of Projected is unknown; choose from cartpole, pendulum"),
+        ({"astray": 1.5}, "astray=1.5 of Projected must be a share, 0 to 1"),
         ({"levels": 4}, "levels=4 of Projected must be odd"),
         ({"depth": 2.0}, "depth=2.0 of Projected must be 0 .first trial. to 1"),
     ],
