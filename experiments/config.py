@@ -54,11 +54,11 @@ class EnvConfig:
 
     @property
     def _left(self) -> list[str]:
-        return [self.leave_out] if isinstance(self.leave_out, str) else self.leave_out
+        return _names(self.leave_out)
 
     @property
     def _held(self) -> list[str]:
-        return [self.hold_out] if isinstance(self.hold_out, str) else self.hold_out
+        return _names(self.hold_out)
 
     def __post_init__(self) -> None:
         for name in self._held:
@@ -73,6 +73,10 @@ class EnvConfig:
         if self.lanes and not self.met:
             left = f" and env.leave_out={self.leave_out}" if self._left else ""
             raise ValueError(f"env.hold_out={self.hold_out}{left} leaves nothing to train on; hold out fewer")
+
+
+def _names(given: str | list[str]) -> list[str]:
+    return [given] if isinstance(given, str) else given
 
 
 @dataclasses.dataclass(frozen=True)

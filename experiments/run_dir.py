@@ -62,7 +62,7 @@ class RunDir:
         self.report = path / "report.html"
         self.eval_json = path / "eval.json"
         self.eval_npz = path / "eval.npz"
-        self.video = "data" in config  # a run of video-train; else one of train
+        self.video = _of_video(config)
         self.counter = "step" if self.video else "update"  # what counts the rows of metrics.jsonl
         self._lock: IO[str] | None = None
         self._metrics_file: IO[str] | None = None
@@ -257,9 +257,14 @@ def check_run_dir(config: Mapping[str, Any]) -> None:
     _check_same(path, saved, config)
 
 
+def _of_video(config: Mapping[str, Any]) -> bool:
+    """Whether a run is one of video-train; else it is one of train."""
+    return "data" in config
+
+
 def _check_same(path: Path, saved: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    kind = VideoConfig if "data" in config else TrainConfig
-    absent = defaults(kind)  # a run from before a key existed did what the key's absence means
+    # a run from before a key existed did what the key's absence means
+    absent = defaults(VideoConfig if _of_video(config) else TrainConfig)
     old, new = absent | flat(saved), absent | flat(plain(config, digits=None))
     differing = [
         k for k in [*old, *(k for k in new if k not in old)] if old.get(k, _ABSENT) != new.get(k, _ABSENT)

@@ -90,6 +90,11 @@ class Probe:
         """How many trials the environment makes of an episode: as many as it has resets."""
         return 1
 
+    @property
+    def environments(self) -> tuple[type, ...]:
+        """The classes of the environments that are acted in: what a probe depends on beside its own code."""
+        return ()
+
     def episode(self, key: Array) -> Episode:
         """The episode of a key: pure, of static shapes, the same whenever it is drawn."""
         raise NotImplementedError

@@ -44,6 +44,11 @@ class Imitation(Probe):
         """What a unit of reward is worth in the score."""
         raise NotImplementedError
 
+    @property
+    def environments(self) -> tuple[type, ...]:
+        """Those of `env`."""
+        return tuple(type(lane.family.base.env) for lane in self.env.lanes)
+
     def worth(self, trial: Int[Array, ""]) -> Float[Array, ""]:
         """What a unit of reward is worth in a trial: the same in all, unless a subclass differs."""
         return jnp.float32(self.share)

@@ -77,6 +77,11 @@ class EpisodeRetrieval(Automata):
         )
 
     @property
+    def environments(self) -> tuple[type, ...]:
+        """What is acted in, if anything is."""
+        return () if self.control is None else self.control.environments
+
+    @property
     def fields(self) -> dict[str, int]:
         """A symbol, or what an agent sees."""
         return super().fields if self.control is None else self.control.fields

@@ -20,6 +20,7 @@ import optax
 from jaxtyping import Array, Bool, Float
 
 from ...cores import Carry, Core
+from ...cores.dense import Dense
 from ...envs.probes.base import Probe
 
 if TYPE_CHECKING:
@@ -35,9 +36,9 @@ class Reader(nn.Module):
     @nn.compact
     def __call__(self, carry: Carry, tokens: Array, reset: Array) -> tuple[Carry, Array]:
         """See the class."""
-        x = nn.Dense(self.core.features, name="embed")(tokens)
+        x = Dense(self.core.features, name="embed")(tokens)
         carry, y = self.core(carry, x, reset)
-        return carry, nn.Dense(self.outputs, name="answers")(nn.LayerNorm(name="norm")(y))
+        return carry, Dense(self.outputs, name="answers")(nn.LayerNorm(name="norm")(y))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

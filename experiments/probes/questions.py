@@ -10,7 +10,6 @@ import jax
 from ...cores import Core
 from ...cores.registry import core_names, core_options
 from ...envs.probes import Probe, make_probe
-from ...envs.probes.imitation import Imitation
 from ...testing import check_core
 from ..bench.core_cases import CoreCase, bytes_of, count_core, inputs, of_width
 from ..bench.flops import count_flops
@@ -246,9 +245,8 @@ def content(question: Question, own: ProbesSettings, seed: int) -> dict[str, Any
         "seed": seed,
         "code": code_of(type(question.case.make()), type(question.probe), learn),
     }
-    acted = getattr(question.probe, "control", question.probe)  # that of `envs.probes.retrieval`
-    if isinstance(acted, Imitation):
-        found["environments"] = code_of(*(type(lane.family.base.env) for lane in acted.env.lanes))
+    if question.probe.environments:
+        found["environments"] = code_of(*question.probe.environments)
     if question.baseline is not None:
         found["baseline"] = [question.baseline, question.keep, code_of(Truncated)]
     if own.maps and seed == question.seeds[0]:
