@@ -1,4 +1,7 @@
-"""A digest of code that does not change with its comments, and changes with what the code is built upon."""
+"""A digest of code that does not change with its comments, and changes with what the code is built upon.
+
+Every Python finds the same, so that what one trained another need not train anew.
+"""
 
 import ast
 import functools
@@ -50,7 +53,22 @@ def _read(module: str) -> tuple[str, frozenset[str]]:
         first = body[0] if isinstance(body, list) and body else None
         if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
             node.body = body[1:] or [ast.Pass()]  # pyright: ignore  # a docstring is a comment too
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), imports
+        if isinstance(node, ast.JoinedStr):  # Python 3.12 finds empty pieces
+            node.values = [piece for piece in node.values if getattr(piece, "value", None) != ""]
+    return hashlib.sha256(_written(tree).encode()).hexdigest(), imports
+
+
+def _written(part: Any) -> str:
+    """A tree in words that every Python finds for it, unlike those of `ast.dump`.
+
+    Empty fields are left out, since versions add some. Characters are escaped: which are printable differs.
+    """
+    if isinstance(part, ast.AST):
+        fields = [
+            f"{name}={_written(value)}" for name, value in ast.iter_fields(part) if value not in (None, [])
+        ]
+        return f"{type(part).__name__}({', '.join(fields)})"
+    return f"[{', '.join(map(_written, part))}]" if isinstance(part, list) else ascii(part)
 
 
 def _source(module: str) -> str:

@@ -218,6 +218,29 @@ def test_code_is_what_it_is_built_upon_as_well(tmp_path, monkeypatch):
     assert found["same"] == found["checks"] != found["differs"]
 
 
+SOURCE = '''"""A docstring."""
+def f(x: int, *more, y="é\u0378", **named):
+    """Another."""
+    text = f"{x:>{more[0]}} of {y!r}, {{{named}}}"  # a comment
+    return [text, None, ..., 0.1, b"\\0"]
+'''
+
+
+def test_every_python_finds_the_same_digest(monkeypatch):
+    def digest(text):
+        monkeypatch.setattr(source, "_source", lambda module: text)
+        source._read.cache_clear()
+        return source._read("any")[0]
+
+    # as 3.11, 3.12 and 3.13 find it, whose `ast.dump` are three
+    assert digest(SOURCE) == "d6541eca1d1808745bbfc38fa895bb5704839df9f48d73a92f3c818f7b798734"
+    commented = SOURCE.replace("    return", "    # why\n\n    return").replace("Another", "One more")
+    assert digest(commented.replace("y!r}", "y !r}")) == digest(SOURCE)
+    for old, new in (("0.1", "0.2"), ("\u0378", "\u0379"), ("!r", "!s"), ("None", "False"), ("{{", "{{ ")):
+        assert digest(SOURCE.replace(old, new)) != digest(SOURCE)
+    source._read.cache_clear()
+
+
 @pytest.mark.parametrize(
     ("thing", "module", "built_upon"),
     [
