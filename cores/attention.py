@@ -142,6 +142,7 @@ def attend_in_turns(
         start = jnp.maximum(number * _QUERIES - window, 0)
         near = tuple(jax.lax.dynamic_slice_in_dim(a, start, reach, axis=1) for a in chunk)
 
+        @jax.checkpoint  # again: in a loop over layers, what a branch keeps would be kept of every turn
         def over(keys: tuple[Array, ...]) -> Array:
             return attend(q, keys[0], keys[1], Places(time, segment), Places(keys[2], keys[3]), window)
 

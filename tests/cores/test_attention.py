@@ -152,12 +152,17 @@ def _sizes(jaxpr):
                 yield from _sizes(getattr(inner, "jaxpr", inner))
 
 
-def _program(length, **options):
+def _program(length, trained=False, **options):
     core = make_core("attention", features=8, num_heads=2, **options)
     carry = core.initial_carry(1)
     x, reset = jnp.zeros((length, 1, 8)), jnp.zeros((length, 1), bool)
     params = jax.eval_shape(core.init, jax.random.key(0), carry, x, reset)
-    return list(_sizes(jax.make_jaxpr(core.apply)(params, carry, x, reset).jaxpr))
+
+    def loss(*inputs):
+        return core.apply(*inputs)[1].sum()
+
+    apply = jax.grad(loss) if trained else core.apply
+    return list(_sizes(jax.make_jaxpr(apply)(params, carry, x, reset).jaxpr))
 
 
 def test_memory_is_linear_in_time_beyond_the_window():
@@ -165,10 +170,11 @@ def test_memory_is_linear_in_time_beyond_the_window():
     assert long == 4 * short
 
 
-def test_memory_is_linear_in_time_with_a_window_as_long(monkeypatch):
+@pytest.mark.parametrize("trained", [False, True])
+def test_memory_is_linear_in_time_with_a_window_as_long(trained, monkeypatch):
     monkeypatch.setattr(attention, "_QUERIES", 16)
     monkeypatch.setattr(attention, "_MANY_SCORES", 0)
-    short, long = (max(_program(length, window=length)) for length in (64, 256))
+    short, long = (max(_program(length, trained, window=length)) for length in (64, 256))
     assert long == 4 * short
 
 
