@@ -113,7 +113,7 @@ class Probe:
 
     def random_policy(self, key: Array, tokens: Float[Array, "T D"]) -> Int[Array, " T"]:
         """Uniformly random answers."""
-        return jax.random.randint(key, (self.length,), 0, self.num_answers)
+        return jax.random.randint(key, tokens.shape[:1], 0, self.num_answers)
 
     def play(self, which: str, key: Array) -> Float[Array, ""]:
         """The score of `random_policy`, `blind_policy` or `reference_policy` in the episode of a key."""

@@ -3,6 +3,10 @@
 Here acting changes what is seen, so that a score is a return: `rollout` lets any policy act. The sequence
 view shows the reference policy's own history and asks at every step for what it did next; answers to it are
 paid by agreement.
+
+Where a policy mostly does again what it did last, its own doings alone teach nothing else: to repeat the last
+action would be right nearly always, no mistake is ever mended, and an imitator takes its own first guess for
+the reference's (Ortega et al. 2021, arXiv 2110.10819). There it is led astray now and then (`astray`).
 """
 
 import dataclasses
@@ -30,9 +34,17 @@ class Imitation(Probe):
 
     A token holds what an agent sees (`envs.meta.Input`): observation, previous action, previous reward, and
     whether a trial begins.
+
+    In the histories shown a share of a trial's steps, drawn uniformly up to `astray`, takes a random answer
+    in place of the one to be imitated. Nothing of it is seen by a policy that acts itself.
     """
 
+    astray: float = 0.0
+
     closed_loop: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        self.need("astray", 0 <= self.astray <= 1, "must be a share, 0 to 1")
 
     @property
     def env(self) -> MetaEnv:
@@ -141,9 +153,19 @@ class Imitation(Probe):
         return token.at[-1].set(seen.reset[0])
 
     def episode(self, key: Array) -> Episode:
-        """What the reference policy saw and did."""
-        tokens, actions, _ = self.rollout(key, self.reference_memory, self.reference_policy)
-        return self.ask(tokens, actions, jnp.ones(self.length, bool))
+        """What was seen when the reference policy or chance acted, and what the former would do."""
+        key_play, key_stray = jax.random.split(key)
+
+        def act(memory: Any, key: Array, token: Array, state: LaneState) -> tuple[Any, Array, Array]:
+            memory, right = self.reference_policy(memory, key, token, state)
+            share = self.astray * jax.random.uniform(jax.random.fold_in(key_stray, state.trial[0]))
+            key_strays, key_random = jax.random.split(key)
+            chance = self.random_policy(key_random, token[None])[0]
+            return memory, jnp.where(jax.random.bernoulli(key_strays, share), chance, right), right
+
+        tokens, targets, _ = self.history(key_play, self.reference_memory, act)
+        begins = self.field(tokens, "start") > 0  # where trials end early, another meta-episode begins
+        return self.ask(tokens, targets, jnp.ones(self.length, bool), reset=begins)
 
     def play(self, which: str, key: Array) -> Float[Array, ""]:
         """The score of a policy that acts; `random_policy` and `blind_policy` have no memory."""
@@ -166,6 +188,7 @@ class Bandit(Imitation):
     knob: ClassVar[str] = "arms"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.need("arms", self.arms >= 2, "leaves no choice; use 2 or more")
         self.need("length", self.length >= 1, "must be 1 or more")
 
@@ -217,12 +240,14 @@ class DarkRoom(Imitation):
     """
 
     length: int = 160
+    astray: float = 1.0
     size: int = 9
 
     knob: ClassVar[str] = "size"
     steps: ClassVar[int] = 20
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.need(
             "size", self.size >= 3 and self.size % 2 == 1, "must be odd, 3 or more: the start is a centre"
         )

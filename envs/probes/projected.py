@@ -17,7 +17,7 @@ from ..base import BaseEnv, Discrete
 from ..controllers import Controller, controller
 from ..make import make_meta_env
 from ..meta import LaneState, MetaEnv
-from .base import Episode, Figure
+from .base import Figure
 from .figures import simulated
 from .imitation import Imitation
 
@@ -37,28 +37,24 @@ class Projected(Imitation):
     is added; discrete actions are permuted. Continuous ones are rotated, and chosen from a grid of `levels`
     values an axis. A projection is one of 2^28, so that no learner has met a test's before.
 
-    In the histories shown the controller does not act alone: at a share of a trial's steps, drawn uniformly
-    up to `astray`, a random answer is taken in place of the one to be imitated. Were its own doings all there
-    is to see, to repeat the last action would be right nearly always, and no mistake was ever mended; an
-    imitator would take its own first guess for the controller's (Ortega et al. 2021, arXiv 2110.10819).
-
     With `depth` one trial alone counts, 0 the first and 1 the last; negative: all. The reference is the
     controller of `envs.controllers`, which knows the projection and sees through the noise; of the answers it
     gives the one that comes closest to what it wants.
     """
 
     length: int = 1600
+    astray: float = 1.0
     task: str = "cartpole"
     steps: int = 200
     observation_width: int = 8
     noise: float = 0.0
     levels: int = 5
-    astray: float = 1.0
     depth: float = -1.0
 
     knob: ClassVar[str] = "noise"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.need("task", self.task in TASKS, f"is unknown; choose from {', '.join(TASKS)}")
         self.need("steps", self.steps >= 1, "must be 1 or more")
         whole = self.length % self.steps == 0 and self.length > 0
@@ -66,7 +62,6 @@ class Projected(Imitation):
         self.need("length", whole, f"is not a number of trials of {self.steps} steps; use {nearest}")
         self.need("observation_width", self.observation_width >= 1, "must be 1 or more")
         self.need("noise", self.noise >= 0, "must be 0 or more")
-        self.need("astray", 0 <= self.astray <= 1, "must be a share, 0 to 1")
         odd = self.levels >= 3 and self.levels % 2 == 1
         self.need("levels", odd, "must be odd, 3 or more: one of them is 0")
         self.need("depth", self.depth <= 1, "must be 0 (first trial) to 1 (last), or negative for all")
@@ -146,21 +141,6 @@ class Projected(Imitation):
         apart = meant.reshape(self.num_answers, -1) - wanted.reshape(1, -1)
         return memory, jnp.square(apart).sum(-1).argmin()
 
-    def episode(self, key: Array) -> Episode:
-        """What was seen when the controller or chance acted, and what the controller would do."""
-        key_play, key_stray = jax.random.split(key)
-
-        def act(memory: Any, key: Array, token: Array, state: LaneState) -> tuple[Any, Array, Array]:
-            memory, right = self.reference_policy(memory, key, token, state)
-            share = self.astray * jax.random.uniform(jax.random.fold_in(key_stray, state.trial[0]))
-            key_strays, key_random = jax.random.split(key)
-            chance = self.random_policy(key_random, token[None])[0]
-            return memory, jnp.where(jax.random.bernoulli(key_strays, share), chance, right), right
-
-        tokens, targets, _ = self.history(key_play, self.reference_memory, act)
-        begins = self.field(tokens, "start") > 0  # where poles fell early, another meta-episode does
-        return self.ask(tokens, targets, jnp.ones(self.length, bool), reset=begins)
-
     def reference(self) -> Figure:
         """That of the controller, which need not be the best."""
         return simulated(self, "reference")
@@ -168,10 +148,6 @@ class Projected(Imitation):
     def random(self) -> Figure:
         """That of uniformly random answers."""
         return simulated(self, "random")
-
-    def random_policy(self, key: Array, tokens: Float[Array, "T D"]) -> Int[Array, " T"]:
-        """Uniformly random answers."""
-        return jax.random.randint(key, tokens.shape[:1], 0, self.num_answers)
 
     def blind(self) -> Figure:
         """The best known: a token tells its previous action, its reward, and how long an observation is."""

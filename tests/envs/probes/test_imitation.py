@@ -14,8 +14,8 @@ SMALL = {"bandit": {"length": 30}, "dark_room": {"length": 60}}
 
 
 @functools.cache
-def drawn(name):
-    probe = make_probe(name, **SMALL[name])
+def drawn(name, **options):
+    probe = make_probe(name, **SMALL[name], **options)
     batch = jax.jit(lambda key: probe.sequences(key, 256))(jax.random.key(0))
     return probe, jax.tree.map(np.asarray, batch)
 
@@ -40,10 +40,41 @@ def test_a_key_fixes_the_history(name):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_the_history_holds_what_was_done(name):
-    probe, batch = drawn(name)
+    probe, batch = drawn(name, astray=0.0)
     done = probe.field(batch.tokens, "action")
     assert (done[0] == 0).all()
     assert (done[1:].argmax(-1) == batch.targets[:-1]).all()
+
+
+def copied(probe, batch):
+    """How often a right answer is the action that was taken before, and its standard error."""
+    last = probe.field(batch.tokens, "action").argmax(-1)
+    agrees = (last == batch.targets)[1:].mean(0)
+    return agrees.mean(), agrees.std() / np.sqrt(agrees.size)
+
+
+def test_to_repeat_the_last_action_is_not_to_imitate():
+    assert copied(*drawn("dark_room", astray=0.0))[0] > 0.8
+    probe, batch = drawn("dark_room")
+    share, error = copied(probe, batch)
+    # The goal is known: on it the answer is to stay, and half of what was done before was chance.
+    assert share + 4 * error < 0.5
+    home = probe.field(batch.tokens, "trial")[..., 0] > 0
+    rewarded = (probe.field(batch.tokens, "reward")[..., 0] > 0) & ~home
+    assert (batch.targets[rewarded] == 0).all()
+    taken = probe.field(batch.tokens, "action").argmax(-1)[1:]
+    strays = (taken != batch.targets[:-1])[~home[1:]]
+    # a share uniform up to 1 of steps takes one of five actions, one of them right
+    assert strays.mean() == pytest.approx(0.4, abs=0.03)
+
+    def repeat(memory, key, token, state):
+        return memory, probe.field(token, "action").argmax()
+
+    earned = jax.jit(jax.vmap(lambda key: probe.rollout(key, (), repeat)[2]))(
+        jax.random.split(jax.random.key(6), 2048)
+    )
+    close(np.asarray(earned), probe.random().value)  # it never leaves its place
+    assert probe.random().value < probe.blind().value
 
 
 def test_the_bandits_figures():
@@ -128,6 +159,7 @@ def test_imitating_is_no_environment_of_its_own():
     [
         ("dark_room", {"length": 50}, "length=50 of DarkRoom is not a number of trials .* use 40"),
         ("dark_room", {"size": 8}, "size=8 of DarkRoom must be odd"),
+        ("dark_room", {"astray": 1.5}, "astray=1.5 of DarkRoom must be a share, 0 to 1"),
         ("bandit", {"arms": 1}, "arms=1 of Bandit leaves no choice"),
     ],
 )
