@@ -12,7 +12,11 @@ from .base import Carry, Core
 from .dense import Dense
 from .mlp import ResidualMLP
 from .rope import positions, rotate
-from .sharded import over_heads, over_time
+from .scan import say_once
+from .sharded import axes_in_use, over_heads, over_time
+from .ssm import one_of
+
+WAYS = ("plain", "kernels")
 
 
 class Places(NamedTuple):
@@ -157,8 +161,12 @@ def attend_in_turns(
     return y.swapaxes(0, 1).reshape(batch, turns * _QUERIES, *y.shape[3:])[:, :length]
 
 
-def _over(length: int, window: int) -> Callable[..., Array]:
+def _over(length: int, window: int, by_kernels: bool) -> Callable[..., Array]:
     """The way to attend over a chunk of `length`."""
+    if by_kernels:
+        from . import attention_kernels  # Pallas takes half a second to import
+
+        return attention_kernels.attend
     if window > _QUERIES and length > _QUERIES and length * window > _MANY_SCORES:
         return attend_in_turns
     return attend if length <= window else attend_blocks
@@ -172,6 +180,7 @@ class _Block(nn.Module):
     mlp_ratio: float
     glu: bool
     rope_theta: float
+    by_kernels: bool
 
     @nn.compact
     def __call__(
@@ -188,7 +197,7 @@ class _Block(nn.Module):
         past = {name: jax.lax.dynamic_index_in_dim(a, layer, 1, keepdims=False) for name, a in ring.items()}
         keys = jnp.concatenate([past["key"].reshape(heads), k], axis=1)
         values = jnp.concatenate([past["value"].reshape(heads), v], axis=1)
-        over = _over(length, self.window)
+        over = _over(length, self.window, self.by_kernels)
         q, keys, values = (over_heads(a, axis=2) for a in (q, keys, values))
         y = over_heads(over(q, keys, values, query, key, self.window), axis=2)
         y = over_time(y, axis=1).reshape(batch, length, features)
@@ -215,8 +224,13 @@ class Attention(Core):
 
     Time is O(T * window); so is memory over short windows, and over long ones it is O(T): scores are then
     found for some queries after the other. `remat` saves memory: the backward pass recomputes each block.
-    Raises `ValueError` when `features` cannot be cut into
-    `num_heads` heads of even width (rotation works on pairs), and when `window` is less than 1.
+
+    `attend` is how a sequence is attended over: `plain`, or by the `kernels` of `attention_kernels`, written
+    for NVIDIA's GPUs, whose memory is O(T) whatever the window; None is `plain`. Where they can't run,
+    `plain` does, and one logged sentence says why; so it does for one input (T = 1).
+
+    Raises `ValueError` when `features` cannot be cut into `num_heads` heads of even width (rotation works on
+    pairs), when `window` is less than 1, and for an unknown `attend`.
     """
 
     num_layers: int = 2
@@ -226,8 +240,10 @@ class Attention(Core):
     glu: bool = True
     rope_theta: float = 10_000.0
     remat: bool = False
+    attend: str | None = None
 
     def __post_init__(self) -> None:
+        one_of("attend", self.attend or WAYS[0], WAYS)
         unit = 2 * self.num_heads
         if self.features % unit:
             below, above = self.features // unit * unit, -(-self.features // unit) * unit
@@ -263,6 +279,7 @@ class Attention(Core):
 
         if x.shape[-1] != self.features:
             x = Dense(self.features, dtype=x.dtype, name="input")(x)
+        by_kernels = length > 1 and not self.is_initializing() and self._by_kernels()
         # Scanned over layers, so that compiling takes the same time at any depth.
         blocks = nn.scan(
             nn.remat(_Block, prevent_cse=False) if self.remat else _Block,
@@ -270,13 +287,34 @@ class Attention(Core):
             split_rngs={"params": True},
             in_axes=(0, *[nn.broadcast] * 4),  # pyright: ignore[reportArgumentType]
             length=self.num_layers,
-        )(self.num_heads, self.window, self.mlp_ratio, self.glu, self.rope_theta, name="blocks")
+        )(
+            self.num_heads,
+            self.window,
+            self.mlp_ratio,
+            self.glu,
+            self.rope_theta,
+            by_kernels,
+            name="blocks",
+        )
         ring = {name: carry[name] for name in ("key", "value")}
         x, new = blocks(x, jnp.arange(self.num_layers), ring, position, query, key)
 
         position = position[:, -1] + 1
         carry = {name: _remember(a, new[name], position, length) for name, a in ring.items()}
         return {**carry, "position": position}, x.swapaxes(0, 1)
+
+    def _by_kernels(self) -> bool:
+        if self.attend != "kernels":
+            return False
+        from . import attention_kernels  # Pallas takes half a second to import
+
+        if axes_in_use():
+            why = "it is written for rows and heads that one device has to itself"
+        else:
+            why = attention_kernels.obstacle(self.features // self.num_heads)
+        if why is not None:
+            say_once(f"attend='kernels' cannot run here: {why}; 'plain' runs instead")
+        return why is None
 
 
 def _ring_ages(position: Int[Array, " B"], window: int) -> Int[Array, "B W"]:

@@ -11,7 +11,8 @@ def count_flops(function: Callable[..., Any], *args: Any) -> int:
     """Floating-point operations of `function(*args)` in matrix products and convolutions; nothing is run.
 
     XLA's own count takes the body of a loop once. Elementwise work isn't counted, and of a branch the
-    costliest side is. Raises `ValueError` for a loop of unknown length that holds products.
+    costliest side is. Of a kernel that estimates its own, the estimate counts: what it may skip is known to
+    no one else. Raises `ValueError` for a loop of unknown length that holds products.
     """
     return _count(jax.make_jaxpr(function)(*args).jaxpr)
 
@@ -33,6 +34,8 @@ def flops_of(equation: Any) -> int:
         # dilation puts between inputs, as in gradients of strided convolutions, aren't work
         window = math.prod(kernel[axis] for axis in spec[1:])
         return 2 * equation.outvars[0].aval.size * window // math.prod(params["lhs_dilation"])
+    if params.get("cost_estimate") is not None:
+        return params["cost_estimate"].flops
     inner = [_count(getattr(part, "jaxpr", part)) for part in inside(params)]
     if name == "scan":
         return params["length"] * sum(inner)

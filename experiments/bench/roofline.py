@@ -35,7 +35,7 @@ def _seconds(jaxpr: Any, ceilings: Ceilings) -> float:
 def _of(equation: Any, ceilings: Ceilings) -> float:
     name, params = equation.primitive.name, equation.params
     moved = _bytes((*equation.invars, *equation.outvars)) / ceilings.bytes_per_second
-    if name in _PRODUCTS:
+    if name in _PRODUCTS or params.get("cost_estimate") is not None:
         return max(moved, flops_of(equation) / ceilings.multiplied(equation.invars[0].aval.dtype))
     if name == "pallas_call":
         return moved

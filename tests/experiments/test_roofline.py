@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.experimental import pallas as pl
 
 from resetta.experiments.bench.ceilings import Ceilings
 from resetta.experiments.bench.roofline import least_seconds
@@ -42,3 +43,19 @@ def test_loops_count_their_products_as_often_as_they_run_and_a_recurrence_its_en
 
 def test_of_a_branch_the_longer_side():
     assert floor(lambda a, b: jax.lax.cond(a.sum() > 0, lambda: a @ b, lambda: a @ b[:, :5]), A, B) == MOVED
+
+
+def test_of_a_kernel_that_skips_what_it_may_its_own_estimate():
+    def kernel(a, b, out):
+        def add(k, total):
+            return total + a[...] @ b[...]
+
+        out[...] = jax.lax.fori_loop(0, a[0, 0].astype(int), add, jnp.zeros((3, 5)))
+
+    def product(a, b):
+        estimate = pl.CostEstimate(flops=70, transcendentals=0, bytes_accessed=0)
+        shape = jax.ShapeDtypeStruct((3, 5), jnp.float32)
+        return pl.pallas_call(kernel, out_shape=shape, cost_estimate=estimate)(a, b)
+
+    assert floor(product, A, B) == MOVED
+    assert floor(product, A, B, bandwidth=1e9, rate=1.0) == 70
