@@ -50,14 +50,15 @@ class Probe:
 
     `length` is the number of steps T, exactly. Subclasses say in `fields` what a token is made of, in
     `num_answers` (A) what can be answered, and in `episode` how an episode is drawn. `knob` is the option
-    that makes the probe harder as it grows (`length` always does), and with `prefix` only answers before the
-    first wrong one count.
+    that makes the probe harder as it grows (`length` always does), with `prefix` only answers before the
+    first wrong one count, and with `whole` it is measured as well how often all are right.
     """
 
     length: int = 64
 
     knob: ClassVar[str] = "length"
     prefix: ClassVar[bool] = False
+    whole: ClassVar[bool] = False
     closed_loop: ClassVar[bool] = False  # acting changes what is seen; see `imitation`
 
     @property
@@ -144,6 +145,13 @@ class Probe:
     def grade(self, episode: Episode, outputs: Float[Array, "T B O"]) -> Float[Array, " B"]:
         """What a learner's outputs earn, one score per row of a batch: those of the likeliest answers."""
         return self.score(episode, outputs.argmax(-1))
+
+    def measures(self, episode: Episode, outputs: Float[Array, "T B O"]) -> dict[str, Float[Array, " B"]]:
+        """What else is said of a learner's outputs beside the score, by name, a number per row of a batch."""
+        if not self.whole:
+            return {}
+        right = ~episode.mask | (outputs.argmax(-1) == episode.targets)
+        return {"exact": right.all(0).astype(jnp.float32)}
 
     def normalize(self, score: Any) -> Any:
         """(score − blind)/(reference − blind): 0 needs no memory, 1 is the reference; both can be passed."""

@@ -4,7 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from .base import FILLER, ITEM, QUERY, Episode, Figure, Probe, at, exact
 
@@ -14,7 +14,8 @@ class ConstraintKeeping(Probe):
     """The first step shows a forbidden colour, every later one two doors of different colours with values.
 
     Going through a door pays its value, uniform on [0, 1], or −1 where its colour is forbidden; a score is
-    the mean per pair of doors. `distractors` steps after the first show other colours without a rule's flag.
+    the mean per pair of doors, and `kept` is measured as well: in how many episodes the rule holds to the
+    end. `distractors` steps after the first show other colours without a rule's flag.
     """
 
     length: int = 64
@@ -58,6 +59,11 @@ class ConstraintKeeping(Probe):
         )
         payoff = jnp.where(doors[:, None], worth / doors.sum(), 0.0)
         return self.ask(tokens, worth.argmax(1), doors, payoff)
+
+    def measures(self, episode: Episode, outputs: Float[Array, "T B O"]) -> dict[str, Float[Array, " B"]]:
+        """How often no forbidden door was gone through."""
+        paid = jnp.take_along_axis(episode.payoff, outputs.argmax(-1)[..., None], -1)[..., 0]
+        return {"kept": (paid >= 0).all(0).astype(jnp.float32)}
 
     def random(self) -> Figure:
         """Half a door's value, unless it is forbidden."""

@@ -132,6 +132,7 @@ class Multiply(Probe):
     length: int = 8
 
     knob: ClassVar[str] = "length"
+    whole: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         whole = self.length >= 4 and self.length % 4 == 0

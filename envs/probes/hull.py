@@ -23,6 +23,7 @@ class ConvexHull(Probe):
     names: int = 32
 
     knob: ClassVar[str] = "length"
+    whole: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         self.need("length", self.length >= 8 and self.length % 2 == 0, "must be even, 8 or more")

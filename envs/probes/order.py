@@ -26,6 +26,7 @@ class Order(Probe):
     by: str = "value"
 
     knob: ClassVar[str] = "length"
+    whole: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         self.need("by", self.by in ("value", "date"), "is unknown; choose value or date")

@@ -34,6 +34,7 @@ class GraphWalk(Probe):
 
     knob: ClassVar[str] = "hops"
     prefix: ClassVar[bool] = True
+    whole: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         self.need("nodes", self.nodes >= 3, "must be 3 or more")
@@ -96,6 +97,7 @@ class TableExtract(Probe):
 
     knob: ClassVar[str] = "matches"
     prefix: ClassVar[bool] = True
+    whole: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         self.need("tags", self.tags >= 2, "must be 2 or more")

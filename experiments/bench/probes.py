@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..build import settings
 from ..plots import save_png
 from ..probes.answers import answer
@@ -98,12 +100,23 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
         notes.append(
             f"effective length of {each['label']} on {each['probe']} (≥ {KEEPS} of its first value): {text}"
         )
+    notes += _measured(rows)
     if result["correlations"] is None:
         notes.append(f"rank correlations between probes need {FEWEST_CORES} cores or sizes; not given")
     seconds = sum(sum(row["seconds"]) for row in rows if row["length"] == row["trained_length"])
     notes.append(f"training took {short(seconds)} seconds in all, every seed's share of its dispatches")
     devices = sorted({device for row in rows for device in row["devices"]})
     return [*notes, f"trained on {', '.join(devices)}"]
+
+
+def _measured(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What was measured beside scores: a note for each probe and measure, a mean over seeds for each core."""
+    notes = []
+    for name, of in probes_of(rows).items():
+        for measure in of[0]["measures"]:
+            cells = [f"{row['label']} {np.mean(row['measures'][measure]):.3g}" for row in of]
+            notes.append(f"{measure} of {name}: {', '.join(cells)}")
+    return notes
 
 
 def _core_text(result: Mapping[str, Any], label: str) -> str:

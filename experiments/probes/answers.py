@@ -13,7 +13,7 @@ from ...envs.probes import Probe
 from ..bench.core_cases import count_core
 from ..bench.kept_rows import KeptRows
 from ..evaluate import device_name
-from .learn import Learnt, examine, learn
+from .learn import Examined, Learnt, examine, learn
 from .maps import look_into
 from .progress import Bar
 from .questions import ProbesSettings, Question, content, state_bytes, token_flops
@@ -50,23 +50,29 @@ def _results(own: ProbesSettings, question: Question, seeds: list[int], bar: Bar
     core, probe = question.core, question.read(question.probe)
     learnt = learn(core, probe, own.budget, seeds, lambda share, loss, score: bar.tell(share, loss, score))
 
-    def scores(test: Probe) -> np.ndarray:
-        every = examine(core, question.read(test), learnt.params, seeds, own.episodes, own.batch_tokens)
-        return np.stack([block.mean(-1) for block in np.array_split(every, _BLOCKS, -1) if block.size], -1)
+    def asked(test: Probe) -> Examined:
+        return examine(core, question.read(test), learnt.params, seeds, own.episodes, own.batch_tokens)
 
-    tests = [scores(test) for test in question.tests]
-    depths = [[scores(deep) for deep in at_depths(test, own.depths)] for test in question.tests]
+    tests = [asked(test) for test in question.tests]
+    depths = [[asked(deep).scores for deep in at_depths(test, own.depths)] for test in question.tests]
     for k, seed in enumerate(seeds):
         maps = {}
         if own.maps and seed == question.seeds[0]:
             params = jax.tree.map(lambda leaf, k=k: leaf[k], learnt.params)
             maps["maps"] = look_into(core, probe, params, seed)
         yield {
-            "blocks": [test[k].tolist() for test in tests],
+            "blocks": [_blocks(test.scores[k]) for test in tests],
+            "measures": [
+                {name: float(each[k].mean()) for name, each in test.measures.items()} for test in tests
+            ],
             "depths": [[float(deep[k].mean()) for deep in each] for each in depths],
             **_training(own, probe, learnt, k),
             **maps,
         }
+
+
+def _blocks(scores: np.ndarray) -> list[float]:
+    return [float(block.mean()) for block in np.array_split(scores, _BLOCKS) if block.size]
 
 
 def at_depths(probe: Probe, depths: Sequence[float]) -> list[Probe]:
@@ -92,7 +98,7 @@ def _row(question: Question, test: int, results: Sequence[Any], own: ProbesSetti
     """The one schema of all probes: what was asked, the figures that are known, and a value per seed."""
     probe, core = question.tests[test], question.core
     figures = {which: getattr(probe, which)() for which in ("random", "blind", "reference")}
-    deep = at_depths(probe, own.depths)
+    deep, measured = at_depths(probe, own.depths), results[0]["measures"][test]
     return {
         "label": question.case.label,
         "core": question.case.name,
@@ -111,6 +117,7 @@ def _row(question: Question, test: int, results: Sequence[Any], own: ProbesSetti
         "seeds": list(question.seeds),
         "scores": [float(np.mean(result["blocks"][test])) for result in results],
         "blocks": [result["blocks"][test] for result in results],
+        "measures": {name: [result["measures"][test][name] for result in results] for name in measured},
         "depths": own.depths if deep else [],
         "depth_scores": [result["depths"][test] for result in results] if deep else [],
         "trained_tokens": [result["trained_tokens"] for result in results],

@@ -98,6 +98,14 @@ class Retrieved(Probe):
         """As the probe scores."""
         return self.probe.score(episode, answers)
 
+    def grade(self, episode: Episode, outputs: Float[Array, "T B O"]) -> Float[Array, " B"]:
+        """As the probe grades."""
+        return self.probe.grade(episode, outputs)
+
+    def measures(self, episode: Episode, outputs: Float[Array, "T B O"]) -> dict[str, Float[Array, " B"]]:
+        """What the probe measures."""
+        return self.probe.measures(episode, outputs)
+
     def episode(self, key: Array) -> Episode:
         """The probe's episode of the key, each question after what matches it."""
         whole = self.probe.episode(key)

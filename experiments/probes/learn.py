@@ -122,10 +122,17 @@ def learn(core: Core, probe: Probe, budget: Budget, seeds: Sequence[int], report
     return Learnt(state[0], taken, losses, scores, time.perf_counter() - start)
 
 
+class Examined(NamedTuple):
+    """Scores of episodes, and what else the probe measures in them (`Probe.measures`)."""
+
+    scores: Float[np.ndarray, "S N"]
+    measures: dict[str, Float[np.ndarray, "S N"]]
+
+
 def examine(
     core: Core, probe: Probe, params: Any, seeds: Sequence[int], episodes: int, batch_tokens: int
-) -> Float[np.ndarray, "S N"]:
-    """Scores of fresh episodes, of every seed's own; a closed-loop probe is acted in.
+) -> Examined:
+    """What fresh episodes say, of every seed's own; a closed-loop probe is acted in.
 
     Of episodes that are compared with one another there is one score, their mean; they are at least as many.
     """
@@ -133,19 +140,20 @@ def examine(
     groups = -(-episodes // several)
     batch = min(max(batch_tokens // (probe.length * several), 1), groups)
 
-    def one(params: Any, keys: Array) -> Array:
+    def one(params: Any, keys: Array) -> tuple[Array, dict[str, Array]]:
         if probe.closed_loop:
-            return _acted(reader, cast("Imitation", probe), params, keys[0])
+            return _acted(reader, cast("Imitation", probe), params, keys[0]), {}
         episode = jax.vmap(probe.episode, out_axes=1)(keys)
         outputs = _apply(reader, params, core.initial_carry(several), episode.tokens, episode.reset)[1]
-        return probe.grade(episode, outputs).mean()
+        found = probe.grade(episode, outputs), probe.measures(episode, outputs)
+        return jax.tree.map(jnp.mean, found)
 
-    def every(params: Any, key: Array) -> Array:
+    def every(params: Any, key: Array) -> tuple[Array, dict[str, Array]]:
         keys = jax.random.split(key, (groups, several))
         return jax.lax.map(functools.partial(one, params), keys, batch_size=batch)
 
     keys = jnp.stack([jax.random.fold_in(jax.random.key(seed), 2) for seed in seeds])
-    return np.asarray(jax.jit(jax.vmap(every))(params, keys))
+    return Examined(*jax.tree.map(np.asarray, jax.jit(jax.vmap(every))(params, keys)))
 
 
 def _acted(reader: Reader, probe: "Imitation", params: Any, key: Array) -> Array:

@@ -104,6 +104,32 @@ def test_a_grid_is_kept_and_extended(tmp_path, monkeypatch, capsys):
     assert more["rows"][0]["blocks"][0] == gru["blocks"][0]
 
 
+def test_what_is_measured_beside_the_score_is_kept_and_told(tmp_path):
+    words = ["probe=constraint_keeping", "length=3", "core=none", "seeds=2", "episodes=64", "tokens=4000"]
+    assert main(["bench", "probes", *TINY, *words, f"out={tmp_path}"]) == 0
+    (row,) = json.loads((tmp_path / "probes.json").read_text())["rows"]
+    ((name, kept),) = row["measures"].items()
+    assert name == "kept"
+    assert len(kept) == 2
+    # a door is chosen twice; by guessing, a quarter of them are forbidden
+    assert all(0.3 < each < 0.8 for each in kept)
+    assert f"kept of constraint_keeping @3: none {np.mean(kept):.3g}" in (tmp_path / "probes.md").read_text()
+
+
+def test_all_answers_right_is_measured_of_whole_outputs():
+    probe = make_probe("sorting", length=8)
+    batch = probe.sequences(jax.random.key(0), 4)
+    right = jax.nn.one_hot(batch.targets, probe.num_answers)
+    wrong = np.array(right)
+    wrong[5, 1] = np.roll(wrong[5, 1], 1)  # one answer of one episode
+    wrong[2, 2] = np.roll(wrong[2, 2], 1)  # nobody asked
+    assert probe.measures(batch, right)["exact"].tolist() == [1, 1, 1, 1]
+    assert probe.measures(batch, jax.numpy.asarray(wrong))["exact"].tolist() == [1, 0, 1, 1]
+    np.testing.assert_allclose(probe.grade(batch, jax.numpy.asarray(wrong)), [1, 3 / 4, 1, 1])
+    whole = {name for name in probe_names() if type(make_probe(name)).whole}
+    assert whole == {"sorting", "timeline", "convex_hull", "multiply", "graph_walk", "table_extract"}
+
+
 def test_what_lies_at_a_depth_is_asked_for_there_but_a_formulas_depth_is_no_place():
     deep = {name for name in probe_names() if answers.at_depths(make_probe(name), [0, 1])}
     assert deep == {
@@ -119,7 +145,7 @@ def test_a_policy_that_imitates_acts():
     learnt = learn(core, probe, budget, [3], lambda *row: told.append(row))
     assert learnt.dispatches.tolist() == [1]  # 2 steps of 8 episodes of 4 tokens
     assert told[0][0] == 1
-    scores = examine(core, probe, learnt.params, [3], 400, 400)
+    scores = examine(core, probe, learnt.params, [3], 400, 400).scores
     assert scores.shape == (1, 400)
     assert abs(scores.mean() - 0.5) < 5 * scores.std() / 20  # what it knows of arms is nothing yet
 
@@ -147,7 +173,7 @@ def test_embeddings_are_learnt_by_comparing_episodes():
     for name in ("gru", "none"):
         core = make_core(name, features=8, num_layers=1)
         learnt = learn(core, probe, budget, [1], lambda *_: None)
-        found[name] = examine(core, probe, learnt.params, [1], 202, 256)
+        found[name] = examine(core, probe, learnt.params, [1], 202, 256).scores
     assert found["gru"].shape == (1, 51)  # pools
     assert found["gru"].mean() > 0.35
     np.testing.assert_allclose(found["none"], 1 / 4)

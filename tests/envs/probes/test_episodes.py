@@ -127,7 +127,11 @@ def memoryless(probe, e):
     return np.asarray(probe.score(type(e)(**test), answers)), discrete
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if make_probe(name).together == 1])
+# What is judged are laws in `test_language`, pools of episodes in `test_retrieval`.
+ANSWERED = [name for name in NAMES if make_probe(name).together == 1 and name != "regular_language"]
+
+
+@pytest.mark.parametrize("name", ANSWERED)
 def test_nothing_without_memory_exceeds_blind(name):
     probe, e = drawn(name)
     scores, discrete = memoryless(probe, e)
