@@ -15,6 +15,7 @@ from .base import FILLER, ITEM, QUERY, Episode, Probe, at
 class Recall(Probe):
     """`pairs` of (context, key) with a value each, filler, then `queries` of different pairs.
 
+    The filler is the gap: what pairs, overwrites and queries leave of `length`.
     `overwrites` of the pairs are shown a second time with another value; the last value counts.
     """
 

@@ -24,6 +24,10 @@ class Spans(Probe):
     `spans` items share (each with its own noise, if semantic), and their values are asked for in the order in
     which they were shown. With `attributes` above 1 an item also says which attribute of its key the value
     is, and every key has all of them.
+
+    `scatter` says how far the spans of a question lie apart: 0, one follows the other; 1, they come anywhere
+    among the items. `similarity` is the expected cosine between semantic keys: of those that nobody asks for
+    the more alike are the more easily mistaken.
     """
 
     length: int = 64
@@ -34,6 +38,8 @@ class Spans(Probe):
     dim: int = 16
     sigma: float = 0.3
     attributes: int = 1
+    scatter: float = 1.0
+    similarity: float = 0.0
 
     knob: ClassVar[str] = "items"
 
@@ -48,6 +54,10 @@ class Spans(Probe):
         )
         self.need("dim", self.dim >= 1, "must be 1 or more")
         self.need("sigma", self.sigma >= 0, "must be 0 or more")
+        self.need("scatter", 0 <= self.scatter <= 1, "must be 0 (neighbours) to 1 (anywhere)")
+        self.need("similarity", 0 <= self.similarity < 1, "must be a cosine, 0 or more and below 1")
+        alike = self.semantic or self.similarity == 0
+        self.need("similarity", alike, "needs semantic=true: symbols are all equally different")
         least = self.items + self.spans
         self.need("length", self.length >= least, f"has no room for its items; use {least} or more")
 
@@ -77,7 +87,7 @@ class Spans(Probe):
         key_where, key_values, key_order, key_ask, key_vectors, key_noise = jax.random.split(key, 6)
         where = jnp.sort(scattered(key_where, self.items, self.length - self.spans))
         values = jax.random.randint(key_values, (self.items,), 0, self.values)
-        kinds = jax.random.permutation(key_order, self.items) % (self.keys * self.attributes)
+        kinds = self._kinds(key_order)
         item_keys = kinds // self.attributes
         asked = jax.random.randint(key_ask, (), 0, self.keys * self.attributes)
         # The spans asked for come first in a stable sort, in the order in which they were shown.
@@ -97,11 +107,22 @@ class Spans(Probe):
         answers = at(self.length, self.length - self.spans + jnp.arange(self.spans), values[found])
         return self.ask(self.encode(phase, **symbols), answers, query)
 
+    def _kinds(self, key: Array) -> Int[Array, " items"]:
+        """The kind (key and attribute) of every item, in the order shown: of each as many as spans."""
+        key_blocks, key_places = jax.random.split(key)
+        kinds = jnp.arange(self.items) // self.spans
+        number = self.keys * self.attributes
+        blocks = jax.random.permutation(key_blocks, number)[kinds] / number
+        places = jax.random.uniform(key_places, (self.items,))
+        return kinds[jnp.argsort((1 - self.scatter) * blocks + self.scatter * places)]
+
     def _vectors(
         self, key: Array, key_noise: Array, keys: Int[Array, " T"], query: Array
     ) -> Float[Array, "T dim"]:
         """The key of every step as a vector; noisy in questions, and in items that share their key."""
-        prototypes = jax.random.normal(key, (self.keys, self.dim))
+        prototypes = jax.random.normal(key, (self.keys + 1, self.dim))
+        common = jnp.sqrt(self.similarity) * prototypes[-1]
+        prototypes = common + jnp.sqrt(1 - self.similarity) * prototypes[:-1]
         noise = self.sigma * jax.random.normal(key_noise, (self.length, self.dim))
         # One question has one noise, however many answers it wants.
         noise = jnp.where(query[:, None], noise[-1], noise)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from resetta.envs.probes import make_probe
+from resetta.envs.probes.figures import simulate
 from resetta.envs.probes.panning import MOVES
 from resetta.envs.probes.sprites import COLOURS
 
@@ -374,6 +375,41 @@ def test_the_last_value_of_a_pair_counts():
         return np.array([memory.get(k, 0) for k in seen.key])
 
     assert scores(probe, batch, first).mean() == pytest.approx(0.5, abs=0.1)
+
+
+def test_scatter_says_how_far_the_spans_of_a_question_lie_apart():
+    apart = []
+    for scatter in (0.0, 0.5, 1.0):
+        probe, batch = drawn("explicit_multi", scatter=scatter)
+        keys, item = (probe.field(batch.tokens, name) for name in ("key", "item"))
+        np.testing.assert_allclose(scores(probe, batch, all_spans), 1, atol=1e-5)
+        between = []
+        for row in range(EPISODES):
+            order = keys[item[:, row] == 1, row].argmax(-1)
+            assert (np.bincount(order) == 4).all()  # of each key as many
+            where = np.flatnonzero(order == keys[-1, row].argmax(-1))
+            between.append(where[-1] - where[0])
+        apart.append(np.mean(between))
+    assert apart[0] == 3  # neighbours
+    # four of sixteen places: the expected way from the first to the last
+    assert apart[2] == pytest.approx(15 - 2 * 12 / 5, abs=1)
+    assert apart[0] + 1 < apart[1] < apart[2] - 1
+
+
+def test_similar_keys_are_mistaken_more_easily():
+    found = []
+    for similarity in (0.0, 0.9):
+        probe, batch = drawn("semantic_single", sigma=0.5, similarity=similarity)
+        keys = np.stack([batch.tokens[batch.tokens[:, r, -4] == 1, r, : probe.dim] for r in range(EPISODES)])
+        squared = np.einsum("rnd,rnd->rn", keys, keys).mean()
+        inner = np.einsum("rnd,rmd->rnm", keys, keys)
+        apart = ~np.eye(probe.items, dtype=bool)
+        assert squared == pytest.approx(probe.dim, rel=0.1)
+        assert inner[:, apart].mean() / squared == pytest.approx(similarity, abs=0.05)
+        found.append(simulate(probe, "reference", 256, 1).mean())
+    assert found[0] > found[1] + 0.1
+    with pytest.raises(ValueError, match="of Spans needs semantic=true: symbols"):
+        make_probe("explicit_single", similarity=0.5)
 
 
 @pytest.mark.parametrize("depth", [0.0, 0.5, 1.0])
