@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Shaped
 
 from .base import Carry, Core, clear
 from .dense import Dense
+from .layers import stacked
 from .mlp import ResidualMLP
 
 _KEPT = 4.0  # the logit of how much of the matrix stays at first: all but a fiftieth
@@ -80,7 +81,8 @@ class FastWeights(Core):
 
     Every one of `num_heads` heads has a matrix, to which each input writes a value under a key, in place of
     what was there, and from which it reads by a query. The input says as well how strongly it is written, and
-    how much of the matrix stays. `mlp_ratio` and `glu` are `ResidualMLP`'s.
+    how much of the matrix stays. `mlp_ratio` and `glu` are `ResidualMLP`'s. `remat` saves memory: the backward
+    pass recomputes each block, whose matrices at every step are what a long sequence leaves most of.
 
     The carry is `[B, num_layers, num_heads, K, K]` float32 with K = features/num_heads: it does not grow with
     time. A sequence is a loop over its steps. Raises `ValueError` when `features` cannot be cut into heads.
@@ -90,6 +92,7 @@ class FastWeights(Core):
     num_heads: int = 4
     mlp_ratio: float = 2.0
     glu: bool = True
+    remat: bool = False
 
     def __post_init__(self) -> None:
         if self.num_heads < 1 or self.features % self.num_heads:
@@ -111,9 +114,6 @@ class FastWeights(Core):
         """Consume `T` inputs; see `Core`."""
         if x.shape[-1] != self.features:
             x = Dense(self.features, dtype=x.dtype, name="input")(x)
-        after = []
-        for layer in range(self.num_layers):
-            block = _Block(self.num_heads, self.mlp_ratio, self.glu, name=f"block_{layer}")
-            x, weights = block(x, carry[:, layer], reset)
-            after.append(weights)
-        return jnp.stack(after, 1), x
+        layers = stacked(_Block, self.num_layers, (1, nn.broadcast), self.remat)
+        x, carry = layers(self.num_heads, self.mlp_ratio, self.glu, name="blocks")(x, carry, reset)
+        return carry, x

@@ -197,6 +197,7 @@ def test_every_core_learns_or_has_no_memory():
         ("s5", {}),
         ("mamba", {}),
         ("attention", {"window": 4}),
+        ("fast_weights", {}),
     ],
     ids=_name,
 )
@@ -220,3 +221,17 @@ def test_recomputing_layers_saves_memory_and_changes_nothing(case):
         gradients.append(compiled(params))
     assert planned[1] < 0.5 * planned[0]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), *gradients)
+
+
+def test_programs_do_not_grow_with_depth():
+    def size(name, depth):
+        core = make_core(name, features=16, num_layers=depth)
+        size = (4, 4) if core.spatial else None
+        carry, x = core.initial_carry(2, size), jnp.zeros((6, 2, *(size or ()), 16))
+        reset = jnp.zeros((6, 2), bool)
+        params = jax.eval_shape(core.init, jax.random.key(0), carry, x, reset)
+        return len(str(jax.make_jaxpr(core.apply)(params, carry, x, reset)).splitlines())
+
+    scanned = ("s5", "conv_s5", "mamba", "conv_lstm", "frame_attention", "attention", "fast_weights")
+    sizes = {name: (size(name, 5), size(name, 16)) for name in scanned}
+    assert all(deep <= 1.1 * shallow for shallow, deep in sizes.values()), sizes
