@@ -55,13 +55,22 @@ class Outcome(struct.PyTreeNode):
     raw_reward: Float[Array, " B"]
 
 
+# The least number of starts that a simulator's trials begin from, however few rows a lane has.
+_STARTS = 256
+
+
 class LaneState(struct.PyTreeNode):
-    """The state of one lane's environments, batched."""
+    """The state of one lane's environments, batched.
+
+    `starts`, of a simulator alone: first observations and states `[M, ...]`, one of which each trial to come
+    begins from.
+    """
 
     base: Any
     task: Task
     trial: Int[Array, " N"]
     trial_return: Float[Array, " N"]
+    starts: Any = None
 
 
 class LaneKeys(NamedTuple):
@@ -86,6 +95,10 @@ class MetaEnv:
     """A batch of meta-environments; lanes are stepped each under their own `vmap`.
 
     (`lax.switch` under `vmap` would compute every base environment for every row.)
+
+    Trials start afresh. Those of a simulator begin from starts that `reset` has drawn, as many as the lane
+    has rows and `_STARTS` at least, one at random each time: a simulator's reset is as long a program as its
+    step, and inside of one it would be compiled with it and computed for all rows whenever a trial ends.
 
     `trials` is K. In a meta-episode (K > 1) the last trial's end is `terminated` whatever ended it; with
     K = 1 a time limit stays `truncated`, as in ordinary RL. Without `reward_input` the agent sees zeros for
@@ -149,9 +162,13 @@ class MetaEnv:
                 self._sample_ids(lane, key_ids) if task_ids is None else task_ids[start : start + lane.count]
             )
             task = jax.vmap(lane.family.make)(ids)
-            observation, base = self._start(lane, jax.random.split(key_reset, lane.count), task)
+            starts = self._starts(lane, key_reset)
+            if starts is None:
+                observation, base = self._start(lane, jax.random.split(key_reset, lane.count), task)
+            else:
+                observation, base = jax.tree.map(lambda leaf, lane=lane: leaf[: lane.count], starts)
             zeros = jnp.zeros(lane.count)
-            states.append(LaneState(base, task, jnp.zeros(lane.count, jnp.int32), zeros))
+            states.append(LaneState(base, task, jnp.zeros(lane.count, jnp.int32), zeros, starts))
             yes = jnp.ones(lane.count, bool)
             inputs.append(
                 Input(
@@ -254,8 +271,17 @@ class MetaEnv:
         def new_trials(now: tuple[Array, Any], task: Task) -> tuple[Array, Any]:
             return _select(trial_end, self._start(lane, keys.reset, task), now)
 
+        def drawn_trials(now: tuple[Array, Any], starts: tuple[Array, Any]) -> tuple[Array, Any]:
+            size = starts[0].shape[0]
+            drawn = jax.vmap(lambda key: jax.random.randint(key, (), 0, size))(keys.reset)
+            return _select(trial_end, jax.tree.map(lambda leaf: leaf[drawn], starts), now)
+
         task = if_any(meta_end.any(), new_tasks, state.task)
-        observation, base = if_any(trial_end.any(), new_trials, (observation, base), task)
+        now, ended = (observation, base), trial_end.any()
+        if state.starts is None:
+            observation, base = if_any(ended, new_trials, now, task)
+        else:  # a state of a simulator's is large, and its step long, whatever the accelerator
+            observation, base = jax.lax.cond(ended, drawn_trials, lambda now, _: now, now, state.starts)
         next_input = Input(
             jax.vmap(self._observe)(task, observation),
             jnp.where(meta_end[:, None], 0.0, previous),
@@ -268,6 +294,7 @@ class MetaEnv:
             task,
             jnp.where(meta_end, 0, state.trial + trial_end),
             jnp.where(trial_end, 0.0, trial_return),
+            state.starts,
         )
         outcome = Outcome(reward, terminated, truncated, final, trial_end, trial_return, state.trial, raw)
         return next_state, next_input, outcome
@@ -277,6 +304,14 @@ class MetaEnv:
         if self.same_start:
             keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), task.id)
         return jax.vmap(lane.family.base.reset)(keys, task.params)
+
+    def _starts(self, lane: Lane, key: Array) -> tuple[Array, Any] | None:
+        """What a simulator's trials begin from, if not each from a start of its task's own."""
+        base = lane.family.base
+        if not base.simulated or self.same_start:
+            return None
+        # whatever the task: a simulator's parameters are its time limit alone
+        return jax.vmap(base.reset, (0, None))(jax.random.split(key, max(lane.count, _STARTS)), base.params)
 
     def _sample_ids(self, lane: Lane, key: Array) -> Int[Array, " N"]:
         ids = lane.family.ids(self.split)

@@ -270,3 +270,31 @@ def test_staggered_trials_end_at_different_times_and_with_a_rollout():
     without_limit = make_meta_env({"repeat_first_easy": {}}, num_envs=2, trials=1)
     states, _ = without_limit.reset(jax.random.key(0))
     assert without_limit.stagger(states, 1)[0] is states[0]
+
+
+def test_a_simulators_trials_begin_from_starts_drawn_at_the_reset():
+    class Simulator(Clock):
+        simulated, resets = True, 0
+
+        def reset_env(self, key, params):
+            Simulator.resets += 1
+            return super().reset_env(key, params)
+
+    base = BaseEnv("simulator", Simulator(), Params())
+    env = MetaEnv(make_lanes([TaskFamily(base, "none", False, 2, 3)], 2, [1.0]), 1)
+    states, inputs = jax.jit(env.reset)(jax.random.key(0))
+    traced = Simulator.resets
+    starts = states[0].starts[1].start
+    assert len(np.unique(starts)) == len(starts) == 256
+    step = jax.jit(env.step)
+    seen = [inputs.observation[:, 1]]
+    for t in range(6):
+        states, inputs, _ = step(jax.random.key(t), states, jnp.array([0, 2]))
+        begun, start = inputs.episode_start, inputs.observation[:, 1]
+        assert begun.tolist() == [t % 3 == 2, True]
+        assert np.isin(start, starts).all()
+        np.testing.assert_array_equal(start != seen[-1], begun)  # another one, where a trial began
+        np.testing.assert_array_equal(inputs.observation[:, 0] == 0, begun)
+        seen.append(start)
+    assert Simulator.resets == traced, "a step holds no reset"
+    assert len(np.unique(np.stack(seen)[:, 1])) == 7
