@@ -101,7 +101,8 @@ def _again_with_virtual_devices(own: ShardingSettings, command: str) -> bool:
 
 def _measure(part: str, own: ShardingSettings, mesh: Mesh) -> dict[str, Any]:
     length = own.attention_length if part == "attention" else own.length
-    function, arguments = (_scan if part == "scan" else _core)(part, length, own)
+    with phase(f"{part}, {length} steps: making inputs"):
+        function, arguments = jax.block_until_ready((_scan if part == "scan" else _core)(part, length, own))
     with phase(f"{part}, {length} steps: compiling for one device"):
         alone = jax.jit(function).lower(*arguments).compile()
     with phase(f"{part}, {length} steps: compiling for {own.devices}"), jax.set_mesh(mesh):
@@ -109,8 +110,11 @@ def _measure(part: str, own: ShardingSettings, mesh: Mesh) -> dict[str, Any]:
         shared = jax.jit(function).lower(*shared_arguments).compile()
         shared_arguments = jax.device_put(shared_arguments, shared.input_shardings[0])
     with phase(f"{part}, {length} steps: values and gradients"):
-        (_, states), gradients = jax.device_get(alone(*arguments))
-        (_, shared_states), shared_gradients = jax.device_get(shared(*shared_arguments))
+        (_, states), gradients = alone(*arguments)
+        (_, shared_states), shared_gradients = shared(*shared_arguments)
+        value_error = _error(states, shared_states)
+        gradient_error = _error(gradients, shared_gradients)
+        del states, shared_states, gradients, shared_gradients
     calls = {"alone": lambda: alone(*arguments), "shared": lambda: shared(*shared_arguments)}
     taken = in_turns(calls, own.repeats, f"{part}: ")
     return {
@@ -118,8 +122,8 @@ def _measure(part: str, own: ShardingSettings, mesh: Mesh) -> dict[str, Any]:
         "length": length,
         "batch": own.batch,
         "devices": own.devices,
-        "value_error": _error(states, shared_states),
-        "gradient_error": _error(gradients, shared_gradients),
+        "value_error": value_error,
+        "gradient_error": gradient_error,
         "alone_bytes": _planned(alone),
         "shared_bytes": _planned(shared),
         "alone_seconds": spread(taken["alone"]["wall"]),
@@ -132,12 +136,9 @@ def _scan(part: str, length: int, own: ShardingSettings) -> tuple[Callable[..., 
     rng = np.random.default_rng(own.seed)
     radius, angle = rng.uniform(0.9, 0.999, own.features), rng.uniform(-np.pi, np.pi, own.features)
     gain = tuple(jnp.asarray(radius * f(angle), jnp.float32) for f in (np.cos, np.sin))
-    inputs, weights = (
-        tuple(jnp.asarray(rng.standard_normal((length, own.batch, own.features), np.float32)) for _ in gain)
-        for _ in range(2)
-    )
     carry = tuple(jnp.asarray(rng.standard_normal((own.batch, own.features), np.float32)) for _ in gain)
-    reset = jnp.asarray(rng.random((length, own.batch)) < 1 / 3000)
+    (*parts, reset) = _sequences(4, length, own.features, own)
+    inputs, weights = tuple(parts[:2]), tuple(parts[2:])
 
     def loss(gain: Any, inputs: Any, carry: Any, reset: Any, weights: Any) -> tuple[Any, Any]:
         _, states = sequence_scan(gain, inputs, reset, carry)
@@ -153,11 +154,7 @@ def _core(part: str, length: int, own: ShardingSettings) -> tuple[Callable[..., 
     else:
         width = own.features * own.devices  # a head for every device
         core = make_core("attention", features=width, num_layers=1, num_heads=own.devices, window=own.window)
-    rng = np.random.default_rng(own.seed)
-    x, weights = (
-        jnp.asarray(rng.standard_normal((length, own.batch, core.features), np.float32)) for _ in range(2)
-    )
-    reset = jnp.asarray(rng.random((length, own.batch)) < 1 / 3000)
+    x, weights, reset = _sequences(2, length, core.features, own)
     carry = core.initial_carry(own.batch)
     params = jax.jit(core.init)(jax.random.key(own.seed), carry, x[:1], reset[:1])
 
@@ -166,6 +163,13 @@ def _core(part: str, length: int, own: ShardingSettings) -> tuple[Callable[..., 
         return jnp.mean(jnp.sin(y) * weights), y
 
     return jax.value_and_grad(loss, argnums=(0, 1), has_aux=True), (params, x, carry, reset, weights)
+
+
+def _sequences(count: int, length: int, width: int, own: ShardingSettings) -> list[jax.Array]:
+    """So many sequences of normal numbers and the resets, made where they are needed: they can be gigabytes."""
+    *keys, key_reset = jax.random.split(jax.random.key(own.seed), count + 1)
+    normal = [jax.random.normal(key, (length, own.batch, width)) for key in keys]
+    return [*normal, jax.random.uniform(key_reset, (length, own.batch)) < 1 / 3000]
 
 
 def _place(mesh: Mesh, x: jax.Array, length: int) -> NamedSharding:
@@ -180,9 +184,12 @@ def _planned(compiled: Any) -> int:
 
 
 def _error(a: Any, b: Any) -> float:
-    """The largest difference of two trees, against the largest entry of each leaf."""
-    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-    return max(float(np.max(np.abs(x - y)) / (1e-30 + np.max(np.abs(x)))) for x, y in pairs)
+    """The largest difference of two trees, against the largest entry of each leaf; found on a's device."""
+
+    def differs(x: jax.Array, y: jax.Array) -> jax.Array:
+        return jnp.max(jnp.abs(x - jax.device_put(y, x.sharding))) / (1e-30 + jnp.max(jnp.abs(x)))
+
+    return max(float(error) for error in jax.tree.leaves(jax.tree.map(differs, a, b)))
 
 
 def table(result: Mapping[str, Any]) -> Table:
