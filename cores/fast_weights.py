@@ -81,8 +81,8 @@ class FastWeights(Core):
 
     Every one of `num_heads` heads has a matrix, to which each input writes a value under a key, in place of
     what was there, and from which it reads by a query. The input says as well how strongly it is written, and
-    how much of the matrix stays. `mlp_ratio` and `glu` are `ResidualMLP`'s. `remat` saves memory: the backward
-    pass recomputes each block, whose matrices at every step are what a long sequence leaves most of.
+    how much of the matrix stays. `mlp_ratio` and `glu` are `ResidualMLP`'s. `remat` saves memory: the
+    backward pass recomputes each block, whose matrices at every step are what a long sequence leaves most of.
 
     The carry is `[B, num_layers, num_heads, K, K]` float32 with K = features/num_heads: it does not grow with
     time. A sequence is a loop over its steps. Raises `ValueError` when `features` cannot be cut into heads.

@@ -1,10 +1,10 @@
 """brax's environments as gymnax 1.0 environments. Nothing else imports brax, and this only when one is made.
 
 brax's own wrappers restore one cached first state and drop the last observation of an episode; here trials
-begin from hundreds of starts (`meta.MetaEnv`) and the observation that a step returns is the true one. brax's `done` is `terminated`; the
-episode's limit of 1000 steps is `truncated`. The backend is `spring` unless another is named: the fastest
-that every environment but swimmer supports. It is not brax's own default (`generalized`), and returns are
-not comparable across backends.
+begin from hundreds of starts (`meta.MetaEnv`) and the observation that a step returns is the true one.
+brax's `done` is `terminated`; the episode's limit of 1000 steps is `truncated`. The backend is `spring`
+unless another is named: the fastest that every environment but swimmer supports. It is not brax's own
+default (`generalized`), and returns are not comparable across backends.
 """
 
 import contextlib

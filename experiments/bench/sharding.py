@@ -166,7 +166,7 @@ def _core(part: str, length: int, own: ShardingSettings) -> tuple[Callable[..., 
 
 
 def _sequences(count: int, length: int, width: int, own: ShardingSettings) -> list[jax.Array]:
-    """So many sequences of normal numbers and the resets, made where they are needed: they can be gigabytes."""
+    """So many sequences of normal numbers and the resets, made on the device: they can be gigabytes."""
     *keys, key_reset = jax.random.split(jax.random.key(own.seed), count + 1)
     normal = [jax.random.normal(key, (length, own.batch, width)) for key in keys]
     return [*normal, jax.random.uniform(key_reset, (length, own.batch)) < 1 / 3000]
