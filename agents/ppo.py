@@ -27,6 +27,7 @@ from .pack import pack, unpack
 
 DTYPES = ("float32", "bfloat16")
 ENVIRONMENTS = ("env_state", "inputs", "carry", "discounted")  # of an `AgentState`: one row an environment
+_LARGEST_LIFT = 10.0  # rewards of one lane are divided by no less than a tenth of the widest lane's spread
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +78,8 @@ class AgentState(struct.PyTreeNode):
     """Everything that training needs to go on: what a checkpoint holds.
 
     `inputs` and `carry` are those of the next step; `discounted` is the running discounted return of each
-    row, whose spread scales rewards where `normalize_returns` is on.
+    row, whose spread, in `returns`, scales rewards where `normalize_returns` is on: an entry a lane, or no
+    axis where there is one lane.
     """
 
     params: Any
@@ -142,6 +144,16 @@ class Agent:
         steps = config.updates * config.epochs * config.minibatches
         return config.lr + (final - config.lr) * jnp.minimum(count / steps, 1.0)
 
+    @property
+    def _lanes(self) -> tuple[int, ...]:
+        """The axis of what is known lane by lane: none where there is one."""
+        lanes = len(self.env.lanes)
+        return (lanes,) if lanes > 1 else ()
+
+    def _by_lane(self, values: Float[Array, "T B"]) -> Float[Array, "T N *L"]:
+        """The rows of every lane apart; lanes share the batch equally (`make_lanes`)."""
+        return jnp.moveaxis(values.reshape(values.shape[0], *self._lanes, -1), -1, 1)
+
     def init(self, key: Array) -> AgentState:
         """A fresh agent in freshly reset environments."""
         key, key_env, key_params = jax.random.split(key, 3)
@@ -155,7 +167,7 @@ class Agent:
             key=key,
             update=zero,
             observations=no_statistics(self.env.observation_shape),
-            returns=no_statistics(()),
+            returns=no_statistics(self._lanes),
             bad_updates=zero,
             bad_in_a_row=zero,
         )
@@ -245,13 +257,10 @@ class Agent:
         )
         if self.config.normalize_observations:
             state = state.replace(observations=add(state.observations, rollout.inputs.observation))
-        finished = rollout.trial_end.sum()
         metrics = {name: value.mean() for name, value in losses.items() if name != "ratio_error"}
+        metrics |= self._returns(rollout)
         metrics |= {
-            "episode_return": jnp.where(
-                finished > 0, _masked_mean(rollout.trial_return, rollout.trial_end), jnp.nan
-            ),
-            "trials_finished": finished,
+            "trials_finished": rollout.trial_end.sum(),
             "first_ratio_error": losses["ratio_error"][0],
             "explained_variance": _explained_variance(rollout.value, rollout.value + advantage),
             "bad_minibatches": bad,
@@ -325,6 +334,18 @@ class Agent:
             lambda: none,
         )
 
+    def _returns(self, rollout: Rollout) -> dict[str, Array]:
+        """The mean return of the trials that ended, of all and of every lane; NaN where none did."""
+        returns = {"episode_return": _masked_mean(rollout.trial_return, rollout.trial_end)}
+        if len(self.env.lanes) > 1:
+            start = 0
+            for lane in self.env.lanes:
+                rows = slice(start, start + lane.count)
+                mean = _masked_mean(rollout.trial_return[:, rows], rollout.trial_end[:, rows])
+                returns[f"episode_return/{lane.family.base.name}"] = mean
+                start += lane.count
+        return returns
+
     def _scale_rewards(self, state: AgentState, rollout: Rollout) -> tuple[Array, Statistics, Array]:
         if not self.config.normalize_returns:
             return rollout.reward, state.returns, state.discounted
@@ -336,8 +357,12 @@ class Agent:
 
         end = rollout.terminated | rollout.truncated
         discounted, totals = jax.lax.scan(accumulate, state.discounted, (rollout.reward, end))
-        # the spread known before this rollout, so that all of its rewards are scaled alike
-        return rollout.reward / state.returns.std, add(state.returns, totals), discounted
+        # The spread known before this rollout, so that all of its rewards are scaled alike. A lane that pays
+        # much must not drown those that pay little, and one that has hardly ever paid has hardly a spread.
+        spread = state.returns.std
+        spread = jnp.maximum(spread, spread.max() / _LARGEST_LIFT).reshape(-1, 1)
+        spread = jnp.broadcast_to(spread, (spread.size, self.env.num_envs // spread.size)).reshape(-1)
+        return rollout.reward / spread, add(state.returns, self._by_lane(totals)), discounted
 
     def _epochs(
         self, state: AgentState, first_carry: Carry, rollout: Rollout, advantage: Array, key: Array
@@ -444,7 +469,8 @@ def _take_rows(x: Float[Array, "T B *D"], rows: Int[Array, " b"]) -> Float[Array
 
 
 def _masked_mean(values: Array, mask: Array) -> Array:
-    return jnp.where(mask, values, 0.0).sum() / jnp.maximum(mask.sum(), 1)
+    """NaN where nothing is masked."""
+    return jnp.where(mask, values, 0.0).sum() / mask.sum()
 
 
 def _explained_variance(values: Array, targets: Array) -> Array:

@@ -179,7 +179,9 @@ def _row(
     """A line of metrics.jsonl: a list over seeds for every metric; null where nothing finished."""
     host = jax.device_get(dict(metrics))
     row: dict[str, Any] = {name: np.asarray(value).tolist() for name, value in host.items()}
-    row["episode_return"] = [None if math.isnan(value) else value for value in row["episode_return"]]
+    for name in row:
+        if name.startswith("episode_return"):
+            row[name] = [None if math.isnan(value) else value for value in row[name]]
     steps = number * config.steps_per_update
     return {
         "update": number,

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from scipy import stats
 
 from resetta.agents.distributions import make_policy, uniform_action
@@ -37,7 +38,27 @@ def test_squashed_gaussian_density_is_that_of_the_squashed_action():
     gaussian = stats.norm([0.3, -0.2], [0.5, 0.8]).logpdf(raw).sum()
     expected = gaussian - np.log(1 - np.tanh(np.asarray(raw, np.float64)) ** 2).sum()
     np.testing.assert_allclose(policy.log_prob(params, raw), expected, rtol=1e-5)
-    np.testing.assert_allclose(policy.entropy(params), stats.norm(0, [0.5, 0.8]).entropy().sum(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("mean", [0.0, 0.7, -3.0])
+@pytest.mark.parametrize("std", [0.01, 0.3, 1.0, 2.7])
+def test_entropy_is_that_of_the_squashed_action(mean, std):
+    """Against the integral of -p log p over the raw action; largest for actions that fill the box evenly."""
+    raw = mean + std * np.linspace(-9, 9, 20_001)
+    gaussian = stats.norm(mean, std)
+    log_density = gaussian.logpdf(raw) - 2 * (np.log(2) - raw - np.logaddexp(0, -2 * raw))
+    expected = -np.trapezoid(gaussian.pdf(raw) * log_density, raw)
+    entropy = make_policy(Continuous(1, (-1.0,), (1.0,))).entropy(jnp.asarray([mean, np.log(std)]))
+    np.testing.assert_allclose(entropy, expected, atol=0.05)
+    assert expected <= np.log(2)
+
+
+def test_entropy_of_several_actions_is_the_sum_and_draws_means_back():
+    both = make_policy(BOX).entropy(jnp.asarray([0.3, -2.0, np.log(0.5), np.log(0.8)]))
+    one = make_policy(Continuous(1, (-1.0,), (1.0,)))
+    parts = [one.entropy(jnp.asarray([m, np.log(s)])) for m, s in ((0.3, 0.5), (-2.0, 0.8))]
+    np.testing.assert_allclose(both, sum(parts), rtol=1e-5)
+    assert jax.grad(one.entropy)(jnp.asarray([2.0, 0.0]))[0] < -0.5
 
 
 def test_density_integrates_to_one_over_the_box():

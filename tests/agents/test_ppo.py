@@ -1,6 +1,7 @@
 """PPO's invariants for every core: ratio 1, frozen statistics, bad updates skipped, same seed same bits."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -78,6 +79,32 @@ def test_first_minibatch_ratio_is_one_with_continuous_actions_and_normalisation(
     assert all(
         np.isfinite(value).all() for row in rows for name, value in row.items() if name != "episode_return"
     )
+
+
+def test_rewards_are_scaled_lane_by_lane():
+    """A lane that pays a hundred times as much counts as much; one that never paid is lifted tenfold."""
+    lanes = {"pendulum": {}, "mountain_car_continuous": {}, "point_mass": {}}
+    meta = make_meta_env(lanes, num_envs=6, trials=1, projection="orthogonal")
+    agent = Agent(PPOConfig(minibatches=2, normalize_returns=True), meta, make_core("none", features=8))
+    state = agent.init(jax.random.key(0))
+    no = jnp.zeros((50, 6), bool)
+    reward = jax.random.normal(jax.random.key(1), (50, 6)) * jnp.array([1.0, 1.0, 100.0, 100.0, 0.0, 0.0])
+    rollout = SimpleNamespace(reward=reward, terminated=no, truncated=no)
+    first, returns, _ = agent._scale_rewards(state, rollout)
+    np.testing.assert_array_equal(first, reward)  # nothing is known yet
+    assert returns.mean.shape == (3,)
+    second, *_ = agent._scale_rewards(state.replace(returns=returns), rollout)
+    totals = np.zeros((50, 6))
+    for t in range(50):
+        totals[t] = reward[t] + (agent.config.gamma * totals[t - 1] if t else 0.0)
+    for lane in range(2):
+        rows = slice(2 * lane, 2 * lane + 2)
+        spread = max(totals[:, rows].std(), totals[:, 2:4].std() / 10)
+        np.testing.assert_allclose(second[:, rows], reward[:, rows] / spread, rtol=1e-4)
+    np.testing.assert_allclose(returns.std[1], totals[:, 2:4].std(), rtol=1e-4)
+    paid = SimpleNamespace(reward=jnp.ones((50, 6)), terminated=no, truncated=no)
+    late, *_ = agent._scale_rewards(state.replace(returns=returns), paid)
+    np.testing.assert_allclose(late[0, 4:], 10 / totals[:, 2:4].std(), rtol=1e-4)
 
 
 def test_ratio_moves_when_the_memory_is_not_the_one_that_acted():
