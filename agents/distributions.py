@@ -11,8 +11,8 @@ from jaxtyping import Array, Float
 from ..envs import Continuous, Discrete
 
 # Gauss-Hermite quadrature of a standard normal's expectations.
-_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(12)
-_NODES, _WEIGHTS = np.float32(_NODES), np.float32(_WEIGHTS / _WEIGHTS.sum())
+_NODES, _WEIGHTS = (array.astype(np.float32) for array in np.polynomial.hermite_e.hermegauss(12))
+_WEIGHTS /= _WEIGHTS.sum()
 
 
 class Policy(Protocol):
@@ -131,7 +131,8 @@ class SquashedGaussian:
     def entropy(self, params: Array) -> Float[Array, "..."]:
         """See `Policy`."""
         gaussian = self._gaussian(params)
-        raw = gaussian.mean()[..., None] + gaussian.stddev()[..., None] * _NODES
+        mean, std = jnp.asarray(gaussian.mean()), jnp.asarray(gaussian.stddev())
+        raw = mean[..., None] + std[..., None] * _NODES
         squash = (distrax.Tanh().forward_log_det_jacobian(raw) * _WEIGHTS).sum(-1)
         return jnp.asarray(gaussian.entropy() + squash.sum(-1))
 

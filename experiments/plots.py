@@ -74,9 +74,11 @@ def learning_curve(
 ) -> "Figure":
     """Return against environment steps from rows of `metrics.jsonl`, one thin line a seed, and their mean.
 
-    Rows need `env_steps` and `episode_return`, a list with one entry a seed in which `null` means that no
-    trial finished; such entries are skipped, and rows without these keys too. `window` rows are averaged
-    (0: about a fiftieth of the run). The band is one standard deviation over seeds, not an interval.
+    Where rows tell several environments apart (`episode_return/NAME`), there is one thin line for each of
+    them instead, its mean over seeds. Rows need `env_steps` and `episode_return`, a list with one entry a
+    seed in which `null` means that no trial finished; such entries are skipped, and rows without these keys
+    too. `window` rows are averaged (0: about a fiftieth of the run). The band is one standard deviation over
+    seeds, not an interval.
     """
     kept = [
         row
@@ -85,21 +87,24 @@ def learning_curve(
     ]
     count = max((len(row["episode_return"]) for row in kept), default=0)
     steps = np.array([row["env_steps"] for row in kept], float)
-    returns = np.full((len(kept), count), np.nan)
-    for k, row in enumerate(kept):
-        values = [np.nan if value is None else float(value) for value in row["episode_return"]]
-        returns[k, : len(values)] = values
+    window = window or max(1, len(kept) // 50)
     figure, axes = new_figure(title)
-    if not np.isfinite(returns).any():
+    smooth = _running_mean(_by_seed(kept, "episode_return", count), window)
+    if not np.isfinite(smooth).any():
         return _nothing(axes, "no trial has finished yet")
-    smooth = _running_mean(returns, window or max(1, len(kept) // 50))
-    for seed in range(count):
+    names = sorted({name for row in kept for name in row if name.startswith("episode_return/")})
+    for i, name in enumerate(names):
+        one = _running_mean(_by_seed(kept, name, count), window)
+        shown = np.isfinite(one).any(axis=1)
+        style = {"color": COLORS[(i + 1) % len(COLORS)], "linewidth": 1.1}
+        axes.plot(steps[shown], np.nanmean(one[shown], axis=1), label=name.partition("/")[2], **style)
+    for seed in range(0 if names else count):
         shown = np.isfinite(smooth[:, seed])
         label = ("one line a seed" if seed == 0 else None) if count > 1 else None
         axes.plot(steps[shown], smooth[shown, seed], color=COLORS[0], alpha=0.45, linewidth=0.9, label=label)
     filled = np.isfinite(smooth).any(axis=1)
     average = np.nanmean(smooth[filled], axis=1)
-    if count > 1:
+    if count > 1 and not names:
         spread = np.nanstd(smooth[filled], axis=1)
         band = {"color": COLORS[0], "alpha": 0.14, "linewidth": 0, "label": "± one standard deviation"}
         axes.fill_between(steps[filled], average - spread, average + spread, **band)
@@ -108,15 +113,24 @@ def learning_curve(
         average,
         color=COLORS[0],
         linewidth=2.2,
-        label=f"mean of {count}" if count > 1 else None,
+        label="mean of all" if names else f"mean of {count}" if count > 1 else None,
     )
     axes.set_xlabel("environment steps (per seed)")
     axes.set_ylabel("return of a trial")
     axes.xaxis.set_major_formatter(thousands)
     axes.margins(x=0.01)
-    if count > 1:
+    if count > 1 or names:
         axes.legend(loc="best")
     return figure
+
+
+def _by_seed(rows: Sequence[Mapping[str, Any]], name: str, count: int) -> np.ndarray:
+    """The values of a metric, `[rows, count]`; NaN where there is none."""
+    returns = np.full((len(rows), count), np.nan)
+    for k, row in enumerate(rows):
+        values = [np.nan if value is None else float(value) for value in row.get(name) or []]
+        returns[k, : len(values)] = values
+    return returns
 
 
 @styled

@@ -181,9 +181,10 @@ def _is_memory(path: Path) -> bool:
 def _learning(run: Run) -> str:
     if not run.rows:
         return section("Learning", missing(f"No metrics.jsonl yet: {code(run, 'train')} writes one."))
-    alt = "Return of training trials against environment steps, one line a seed."
+    lines = "an environment" if any("episode_return/" in name for name in run.rows[-1]) else "a seed"
+    alt = f"Return of training trials against environment steps, one line {lines}."
     caption = (
-        "Trials that finished in training, under the sampled policy: one thin line a seed, and their mean."
+        f"Trials that finished in training, under the sampled policy: one thin line {lines}, and their mean."
     )
     return section("Learning", figure(plots.to_svg(plots.learning_curve(run.rows, title=""), alt), caption))
 

@@ -33,6 +33,18 @@ def lines(figure):
     return figure.axes[0].get_lines()
 
 
+def test_learning_curve_of_several_environments_has_a_named_line_for_each():
+    names = ("env_steps", "episode_return", "episode_return/a", "episode_return/b")
+    values = (10, [1.0, 3.0], [0.0, 2.0], [None, None]), (20, [4.0, 6.0], [1.0, None], [8.0, 9.0])
+    rows = [dict(zip(names, row, strict=True)) for row in values]
+    figure = learning_curve(rows, window=1)
+    a, b, average = lines(figure)
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["a", "b", "mean of all"]
+    np.testing.assert_array_equal(a.get_xydata(), [[10, 1], [20, 1]])
+    np.testing.assert_array_equal(b.get_xydata(), [[20, 8.5]])
+    np.testing.assert_array_equal(average.get_xydata(), [[10, 2], [20, 5]])
+
+
 def test_learning_curve_has_a_line_a_seed_and_their_mean(rows):
     first, second, average = lines(learning_curve(rows, window=1))
     assert len(first.get_xdata()) == 97  # nulls are skipped
