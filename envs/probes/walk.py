@@ -25,7 +25,9 @@ def uniform_prefix(chance: float, steps: int) -> Figure:
 class GraphWalk(Probe):
     """Every node's one outgoing edge, in random order; then follow the edges for `hops` steps.
 
-    The edges form one cycle through all `nodes`, so that a walk repeats nothing before it must.
+    The edges form one cycle through all `nodes`, so that a walk repeats nothing before it must. With `hops` 0
+    it takes all the steps that the edges leave: a longer episode is a longer answer about the same graph, and
+    who was trained on short answers can be tested on long ones.
     """
 
     length: int = 64
@@ -38,8 +40,8 @@ class GraphWalk(Probe):
 
     def __post_init__(self) -> None:
         self.need("nodes", self.nodes >= 3, "must be 3 or more")
-        self.need("hops", self.hops >= 1, "must be 1 or more")
-        least = self.nodes + self.hops
+        self.need("hops", self.hops >= 0, "must be 0, as many as there is room for, or more")
+        least = self.nodes + max(self.hops, 1)
         self.need("length", self.length >= least, f"has no room for edges and walk; use {least} or more")
 
     @property
@@ -52,14 +54,19 @@ class GraphWalk(Probe):
         """The nodes."""
         return self.nodes
 
+    @property
+    def steps(self) -> int:
+        """How many steps the walk has."""
+        return self.hops or self.length - self.nodes
+
     def episode(self, key: Array) -> Episode:
         """A random cycle, its edges shuffled, and a walk from a random node."""
         key_cycle, key_order, key_start = jax.random.split(key, 3)
         cycle = jax.random.permutation(key_cycle, self.nodes)
         order = jax.random.permutation(key_order, self.nodes)
         start = jax.random.randint(key_start, (), 0, self.nodes)
-        walk = cycle[(start + jnp.arange(self.hops + 1)) % self.nodes]
-        step, first = jnp.arange(self.length), self.length - self.hops
+        walk = cycle[(start + jnp.arange(self.steps + 1)) % self.nodes]
+        step, first = jnp.arange(self.length), self.length - self.steps
         query = step >= first
         edges = jnp.arange(self.nodes)
         tokens = self.encode(
@@ -67,19 +74,19 @@ class GraphWalk(Probe):
             source=at(self.length, edges, cycle[order]).at[first:].set(walk[:-1]),
             target=at(self.length, edges, cycle[(order + 1) % self.nodes]),
         )
-        return self.ask(tokens, at(self.length, first + jnp.arange(self.hops), walk[1:]), query)
+        return self.ask(tokens, at(self.length, first + jnp.arange(self.steps), walk[1:]), query)
 
     def random(self) -> Figure:
         """The chance of a right beginning: nearly 1/(h(n − 1))."""
-        return uniform_prefix(1 / self.nodes, self.hops)
+        return uniform_prefix(1 / self.nodes, self.steps)
 
     def blind(self) -> Figure:
         """A fixed cycle: its first i edges are the walk's with probability 1/((n − 1)(n − 2)…(n − i))."""
         n = self.nodes
         chances = [
-            math.prod(1 / (n - j) for j in range(1, min(i, n - 1) + 1)) for i in range(1, self.hops + 1)
+            math.prod(1 / (n - j) for j in range(1, min(i, n - 1) + 1)) for i in range(1, self.steps + 1)
         ]
-        return exact(sum(chances) / self.hops, "mean over i to h of 1/((n - 1)...(n - i))")
+        return exact(sum(chances) / self.steps, "mean over i to h of 1/((n - 1)...(n - i))")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -464,6 +464,13 @@ def test_a_shown_answer_helps_nobody_who_has_erred():
     np.testing.assert_allclose(probe.score(batch, given), 2 / 8, atol=1e-6)
 
 
+def test_a_walk_of_no_hops_fills_the_episode():
+    probe, batch = drawn("graph_walk", nodes=5, hops=0, length=17)
+    assert (batch.mask.sum(0) == 12).all()
+    np.testing.assert_allclose(scores(probe, batch, SOLVERS["graph_walk"]), 1, atol=1e-5)
+    assert (batch.targets[5:10] == batch.targets[10:15]).all()  # round and round
+
+
 @pytest.mark.parametrize("resets", [True, False])
 def test_interference_is_measured_by_what_earlier_episodes_said(resets):
     probe, batch = drawn("interference", resets=resets)
