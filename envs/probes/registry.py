@@ -85,6 +85,10 @@ _PROBES = {
     "convex_hull": _Entry("P9", "the corners of points' convex hull, in order", "hull:ConvexHull"),
     "graph_walk": _Entry("P10", "a walk along edges that were shown", "walk:GraphWalk"),
     "table_extract": _Entry("P10", "all records of a tag, in order", "walk:TableExtract"),
+    "countdown": _Entry("P10", "a search for how numbers make a target, step by step", "countdown:Countdown"),
+    "belief_state": _Entry(
+        "P10", "where an agent believed a thing to be, event by event", "belief:BeliefState"
+    ),
     "list_ops": _Entry("P11", "the value of a nested expression", "formula:ListOps"),
     "multiply": _Entry("P11", "the digits of a product", "formula:Multiply"),
     "pathfinder": _Entry("P11", "whether a line joins two dots", "pathfinder:Pathfinder"),

@@ -66,7 +66,7 @@ def test_episodes_are_well_formed(name):
     assert e.reset.sum() == probe.trials * rows
     for field in probe.fields:
         part = probe.field(e.tokens, field)
-        if np.isin(part, (0, 1)).all() and field not in ("values", "frame"):
+        if np.isin(part, (0, 1)).all() and field not in ("values", "frame", "present"):
             assert (part.sum(-1) <= 1).all(), field
 
 

@@ -37,6 +37,7 @@ from resetta.envs.probes.figures import SCORES, main, measure, simulate
         ("graph_walk", {"nodes": 3, "hops": 4}, (1 - 3**-4) / 8, (1 / 2 + 3 * 1 / 2) / 4, 1),
         ("graph_walk", {"nodes": 3, "hops": 0, "length": 7}, (1 - 3**-4) / 8, (1 / 2 + 3 * 1 / 2) / 4, 1),
         ("table_extract", {"matches": 1, "values": 2}, (1 / 3 + 1 / 9) / 2, (1 / 2 + 1 / 2) / 2, 1),
+        ("belief_state", {"places": 2, "events": 2}, (1 / 2 + 1 / 4) / 2, (1 / 2 + 1 / 2 * 3 / 4) / 2, 1),
         ("constraint_keeping", {}, 0.125, 0.25, 7 / 12),
         ("constraint_keeping", {"colours": 8}, 0.5 - 1.5 / 8, 7 / 8 * 2 / 3 - 1 / 8, 1 / 8 + 6 / 8 * 2 / 3),
         ("preference", {}, 0.5, 0.5, 1),

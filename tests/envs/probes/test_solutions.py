@@ -134,6 +134,35 @@ def extract(seen):
     return out
 
 
+def search(seen):
+    """Depth first, in Python: values met until the target is made of all numbers."""
+    probe, out = seen.probe, answers(seen)
+    numbers, target = seen.number[seen.number >= 0] + 1, seen.target[seen.target >= 0][0]
+    least, told = 1 - (len(numbers) - 1) * probe.largest, []
+
+    def made(value, rest):
+        if not len(rest):
+            return value - least == target
+        for following in (value + rest[0], value - rest[0]):
+            told.append(following - least)
+            if made(following, rest[1:]):
+                return True
+        return False
+
+    assert made(numbers[0], numbers[1:])
+    out[seen.asked] = [*told, probe.values]
+    return out
+
+
+def believed(seen):
+    out, agent = answers(seen), seen.agent[seen.asked[0]]
+    present = seen.probe.field(seen.tokens, "present")[:, agent]
+    events = np.flatnonzero(seen.is_item)
+    for answer, event in zip(seen.asked, events, strict=True):
+        out[answer] = seen.place[[t for t in events if t <= event and present[t]][-1]]
+    return out
+
+
 def obey(seen):
     rule = seen.rule[seen.is_item][0]
     worth = seen.probe.field(seen.tokens, "values").copy()
@@ -289,6 +318,8 @@ SOLVERS = {
     "timeline": ordered("year", "month", "day"),
     "graph_walk": dictionary(("source",), "target"),
     "table_extract": extract,
+    "countdown": search,
+    "belief_state": believed,
     "convex_hull": corners,
     "list_ops": calculate,
     "pathfinder": joined,
