@@ -6,9 +6,11 @@ from typing import Any
 from .base import BaseEnv, Discrete
 from .meta import MetaEnv, make_lanes
 from .registry import make_env
+from .scores import observation_rms
 from .tasks import TaskFamily
 
 PROJECTIONS = ("none", "orthogonal", "words")
+OBSERVATION_SCALES = ("own", "random")
 
 
 def make_meta_env(
@@ -21,6 +23,7 @@ def make_meta_env(
     projection: str = "none",
     observation_width: int | None = None,
     action_width: int | None = None,
+    observation_scale: str = "own",
     permute_actions: bool = False,
     physics: Mapping[str, tuple[float, float]] | None = None,
     held_out_physics: Mapping[str, tuple[float, float]] | None = None,
@@ -37,10 +40,20 @@ def make_meta_env(
     `lanes` maps names of base environments to their options. For `split="held_out"` the `held_out_lanes`
     take their place where there are any. Widths are shared by all base environments, met and unmet, so that
     one agent fits them all. `reward_scales` holds the scales of single base environments, in place of
-    `reward_scale`. Raises `ValueError`, one sentence, for whatever does not fit.
+    `reward_scale`. With `observation_scale="random"` all environments observe numbers of one size: entries
+    are divided, before they are projected, by their root mean square under random actions. Raises
+    `ValueError`, one sentence, for whatever does not fit.
     """
     if projection not in PROJECTIONS:
         raise ValueError(f"unknown projection {projection!r}; choose from {', '.join(PROJECTIONS)}")
+    if observation_scale not in OBSERVATION_SCALES:
+        valid = ", ".join(OBSERVATION_SCALES)
+        raise ValueError(f"unknown observation_scale {observation_scale!r}; choose from {valid}")
+    if observation_scale == "random" and projection == "none":
+        raise ValueError(
+            "env.observation_scale=random scales what is projected, but env.projection=none; "
+            "use env.projection=orthogonal, or normalize_observations=true"
+        )
     if trials < 1:
         raise ValueError(f"trials={trials} must be at least 1")
     if train_tasks is not None and train_tasks < 1:
@@ -81,6 +94,7 @@ def make_meta_env(
             train_tasks=train_tasks,
             word_generators=word_generators,
             word_length=word_length,
+            observation_rms=observation_rms(base.name) if observation_scale == "random" else None,
         )
         for base in chosen.values()
     ]

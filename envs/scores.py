@@ -58,6 +58,21 @@ def score(name: str) -> Score:
     )
 
 
+def observation_rms(name: str) -> tuple[float, ...]:
+    """The root mean square of each entry of an observation under random actions; 1 for one that was always 0.
+
+    Raises ValueError for a name of which it is not known.
+    """
+    measured = _table().get(name, {}).get("random", {}).get("observation_rms")
+    if measured is None:
+        known = ", ".join(each for each, entry in _table().items() if entry["random"].get("observation_rms"))
+        raise ValueError(
+            f"env.observation_scale=random: what {name} observes under random actions was never measured; "
+            f"it is known of {known}"
+        )
+    return tuple(value or 1.0 for value in measured)
+
+
 def normalize(name: str, returns: "np.ndarray | Float[Array, '...'] | float") -> "Any | None":
     """(returns − random)/(reference − random): 0 is random, 1 the reference, and above 1 is allowed.
 
@@ -73,7 +88,10 @@ def normalize(name: str, returns: "np.ndarray | Float[Array, '...'] | float") ->
 
 
 def measure_random(name: str, episodes: int, seed: int) -> dict[str, Any]:
-    """Mean, standard error and number of trials of the uniformly random policy, one task each."""
+    """Mean, standard error and number of trials of the uniformly random policy, one task each.
+
+    Of a simulator's observations, whose entries differ most in size, also the root mean square of each.
+    """
     import jax
     import jax.numpy as jnp
 
@@ -90,8 +108,11 @@ def measure_random(name: str, episodes: int, seed: int) -> dict[str, Any]:
         def act(carry, key, observation):
             return carry, jax.random.uniform(key, low.shape, minval=low, maxval=high)
 
-    returns = trial_returns(base_env, (), act, episodes, seed)
-    return _summary(returns)
+    trials = _trials(base_env, (), act, episodes, seed)
+    if not base_env.simulated:
+        return _summary(trials.returns)
+    rms = np.sqrt(trials.squares.sum(0) / trials.steps.sum())
+    return {**_summary(trials.returns), "observation_rms": [float(f"{value:.4g}") for value in rms]}
 
 
 def measure_controller(name: str, episodes: int, seed: int) -> dict[str, Any]:
@@ -109,6 +130,20 @@ def trial_returns(
     base_env: "BaseEnv", carry: Any, act: Callable[[Any, Any, Any], tuple[Any, Any]], episodes: int, seed: int
 ) -> "Float[np.ndarray, ' episodes']":
     """The return of one whole trial in each of `episodes` tasks, under `act(carry, key, observation)`."""
+    return _trials(base_env, carry, act, episodes, seed).returns
+
+
+class _Trials(NamedTuple):
+    """Of each trial: its steps, its return, and the squares of what it observed, summed over its steps."""
+
+    steps: "Float[np.ndarray, ' episodes']"
+    returns: "Float[np.ndarray, ' episodes']"
+    squares: "Float[np.ndarray, 'episodes ...']"
+
+
+def _trials(
+    base_env: "BaseEnv", carry: Any, act: Callable[[Any, Any, Any], tuple[Any, Any]], episodes: int, seed: int
+) -> _Trials:
     import jax
     import jax.numpy as jnp
 
@@ -118,16 +153,21 @@ def trial_returns(
         observation, state = base_env.reset(key_reset, params)
 
         def step(loop):
-            steps, _, carry, observation, state, total = loop
+            steps, _, carry, observation, state, total, squares = loop
+            squares = squares + observation.astype(jnp.float32) ** 2
             key_act, key_step = jax.random.split(jax.random.fold_in(key, steps))
             carry, action = act(carry, key_act, observation)
             observation, state, reward, terminated, truncated = base_env.step(key_step, state, action, params)
-            return steps + 1, terminated | truncated, carry, observation, state, total + reward
+            return steps + 1, terminated | truncated, carry, observation, state, total + reward, squares
 
-        start = (jnp.int32(0), jnp.zeros((), bool), carry, observation, state, jnp.float32(0))
-        return jax.lax.while_loop(lambda loop: ~loop[1], step, start)[-1]
+        zero, zeros = jnp.float32(0), jnp.zeros(observation.shape)
+        start = (jnp.int32(0), jnp.zeros((), bool), carry, observation, state, zero, zeros)
+        end = jax.lax.while_loop(lambda loop: ~loop[1], step, start)
+        return end[0], end[-2], end[-1]
 
-    return np.asarray(jax.jit(jax.vmap(trial))(jax.random.split(jax.random.key(seed), episodes)))
+    return _Trials(
+        *map(np.asarray, jax.jit(jax.vmap(trial))(jax.random.split(jax.random.key(seed), episodes)))
+    )
 
 
 def _summary(returns: np.ndarray) -> dict[str, Any]:

@@ -50,7 +50,8 @@ class TaskFamily:
     `observation_width` and `action_width` are the agent's; `physics` maps parameters to (low, high), and
     `held_out_physics` replaces it for held-out tasks. `projection` is `none`, `orthogonal`, or `words`:
     observations are projected by reduced words of `word_length` letters over `word_generators` orthogonal
-    matrices, which are the family's own; actions as with `orthogonal`.
+    matrices, which are the family's own; actions as with `orthogonal`. Entries of the base environment's
+    observation are divided by `observation_rms`, one number each, before they are projected.
     """
 
     base: BaseEnv
@@ -63,6 +64,7 @@ class TaskFamily:
     train_tasks: int | None = None
     word_generators: int = 4
     word_length: int = 12
+    observation_rms: tuple[float, ...] | None = None
 
     @property
     def continuous(self) -> bool:
@@ -139,6 +141,8 @@ class TaskFamily:
                 observation_matrix = self._word_matrix(jax.random.key(seed), word_index, key_o, shape)
             else:
                 observation_matrix = random_orthonormal(key_o, *shape)
+            if self.observation_rms is not None:
+                observation_matrix = observation_matrix / jnp.asarray(self.observation_rms, jnp.float32)
         if isinstance(action, Discrete):
             own = jnp.arange(action.size, dtype=jnp.int32)
             if self.permute_actions:

@@ -57,6 +57,7 @@ def build_env(config: TrainConfig, num_envs: int, trials: int, split: str) -> Me
         held_out_lanes=env.unmet,
         projection=env.projection,
         observation_width=env.observation_width,
+        observation_scale=env.observation_scale,
         action_width=env.action_width,
         permute_actions=env.permute_actions,
         physics=env.physics,

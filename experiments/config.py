@@ -22,6 +22,7 @@ class EnvConfig:
     leave_out: str | list[str] = dataclasses.field(default_factory=list)
     projection: str = "none"
     observation_width: int | None = None
+    observation_scale: str = "own"
     action_width: int | None = None
     permute_actions: bool = False
     physics: dict[str, Any] = dataclasses.field(default_factory=dict)

@@ -232,6 +232,23 @@ def test_lanes_keep_their_rows():
             {"lanes": {"cartpole": {}}, "num_envs": 4, "reward_scales": {"cartpole": "big"}},
             "reward_scales.cartpole='big' must be a number",
         ),
+        (
+            {"lanes": {"cartpole": {}}, "num_envs": 4, "observation_scale": "unit"},
+            "unknown observation_scale 'unit'; choose from own, random",
+        ),
+        (
+            {"lanes": {"cartpole": {}}, "num_envs": 4, "observation_scale": "random"},
+            "use env.projection=orthogonal, or normalize_observations=true",
+        ),
+        (
+            {
+                "lanes": {"cartpole": {}},
+                "num_envs": 4,
+                "observation_scale": "random",
+                "projection": "orthogonal",
+            },
+            "what cartpole observes under random actions was never measured; it is known of .*dm_point_mass",
+        ),
         ({"lanes": {"cartpole": {}}, "num_envs": 4, "trials": 0}, "trials=0"),
         ({"lanes": {}, "num_envs": 4}, "no base environment"),
         ({"lanes": {"cartpol": {}}, "num_envs": 4}, "did you mean"),
@@ -250,6 +267,17 @@ def test_held_out_environments_take_the_place_of_the_others():
     assert train.lanes[0].family.base.name == "cartpole"
     assert held_out.lanes[0].family.base.name == "acrobot"
     assert (train.observation_shape, train.action) == (held_out.observation_shape, held_out.action)
+
+
+def test_observations_of_one_size(monkeypatch):
+    """A state of as many times an entry's root mean square looks the same whatever the entries' sizes."""
+    rms = (0.5, 2.0, 0.01, 1.0)
+    options = {"num_envs": 2, "trials": 1, "projection": "orthogonal", "observation_width": 6}
+    own = make_meta_env({"cartpole": {}}, **options).lanes[0].family
+    monkeypatch.setattr("resetta.envs.make.observation_rms", {"cartpole": rms}.get)
+    family = make_meta_env({"cartpole": {}}, **options, observation_scale="random").lanes[0].family
+    scaled, plain = (each.make(jnp.int32(3)).observation_matrix for each in (family, own))
+    np.testing.assert_allclose(scaled @ jnp.asarray(rms), plain.sum(1), rtol=1e-5)
 
 
 def test_a_reward_scale_of_ones_own():

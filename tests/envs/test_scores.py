@@ -3,16 +3,20 @@
 import json
 from importlib.resources import files
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from resetta.envs.registry import env_names
+from resetta.envs.registry import env_names, make_env
 from resetta.envs.scores import (
+    _trials,
     frozen_lake_optimum,
     main,
     measure_controller,
     measure_random,
     normalize,
+    observation_rms,
     score,
 )
 
@@ -59,6 +63,35 @@ def test_controllers_reach_their_scores(name):
 
 def test_cartpoles_controller_attains_the_optimum():
     assert measure_controller("cartpole", 64, seed=1)["mean"] == score("cartpole").reference == 500
+
+
+def test_squares_of_what_is_observed():
+    """What is summed over a trial, against the same trial played step by step."""
+    cartpole = make_env("cartpole")
+    trials = _trials(cartpole, (), lambda carry, _, o: (carry, jnp.int32(o[2] > 0)), 3, 5)
+    np.testing.assert_array_equal(trials.steps, trials.returns)  # 1 a step
+    key_task, key_reset, key = jax.random.split(jax.random.split(jax.random.key(5), 3)[1], 3)
+    params = cartpole.sample_task(key_task, cartpole.params)
+    observation, state = cartpole.reset(key_reset, params)
+    squares, done = 0.0, False
+    for step in range(500):
+        if done:
+            break
+        squares = squares + np.asarray(observation, np.float64) ** 2
+        _, key_step = jax.random.split(jax.random.fold_in(key, step))
+        action = jnp.int32(observation[2] > 0)
+        observation, state, _, done, _ = cartpole.step(key_step, state, action, params)
+    np.testing.assert_allclose(trials.squares[1], squares, rtol=1e-3)
+
+
+def test_observation_sizes_are_known_of_the_control_suite():
+    finger = np.array(observation_rms("dm_finger_spin"))
+    assert finger.shape == (9,)
+    assert (finger > 0).all()
+    cos_sin = np.array(observation_rms("dm_pendulum_swingup"))[:2]
+    np.testing.assert_allclose((cos_sin**2).sum(), 1, rtol=1e-3)
+    with pytest.raises(ValueError, match="what dark_room observes under random actions was never measured"):
+        observation_rms("dark_room")
 
 
 def test_a_missing_controller_is_said():
