@@ -25,11 +25,10 @@ from .core_cases import (
     read_core_cases,
     stepping,
 )
-from .flops import count_flops
 from .kept_rows import KeptRows
 from .results import Table, describe, save, short, spread, spread_text
-from .roofline import least_seconds, moved_bytes
-from .timing import now, prepare
+from .roofline import counted
+from .timing import Clock, now, prepare
 from .turns import in_turns, is_out_of_memory
 
 if TYPE_CHECKING:
@@ -169,11 +168,13 @@ def _training(core: Any, length: int, own: CoresSettings, ceilings: Ceilings) ->
     def loss(params: Any, x: Any) -> Any:
         return jnp.mean(jnp.square(core.apply(params, carry, x, reset)[1]))
 
-    both = jax.value_and_grad(loss, argnums=(0, 1))
-    found, compiled = _compiled(lambda: jax.jit(both).lower(params, x).compile())
+    start = now()
+    traced = jax.jit(jax.value_and_grad(loss, argnums=(0, 1))).trace(params, x)
+    found, compiled = _compiled(traced, start)
+    program = counted(traced.jaxpr, ceilings)
     if not ceilings.cpu:  # whose caches hold the arrays
-        found |= {"floor_seconds": least_seconds(both, ceilings, params, x)}
-    found |= {"moved_bytes": moved_bytes(both, params, x), "flops": count_flops(both, params, x)}
+        found |= {"floor_seconds": program.least_seconds}
+    found |= {"moved_bytes": program.moved_bytes, "flops": program.flops}
     if compiled is not None:
         found["seconds"] = _timed(lambda: compiled(params, x), own.turns)
         found["tokens_per_second"] = _rates(own.tokens, found["seconds"])
@@ -197,10 +198,10 @@ def _acting(core: Any, own: CoresSettings) -> dict[str, Any]:
     return {"steps_per_second": _rates(own.lanes * own.steps, seconds)}
 
 
-def _compiled(build: Any) -> tuple[dict[str, Any], Any]:
-    start = now()
+def _compiled(traced: Any, start: Clock) -> tuple[dict[str, Any], Any]:
+    """What compiling has taken since tracing began and what it planned, and the compiled program."""
     try:
-        compiled = build()
+        compiled = traced.lower().compile()
     except jax.errors.JaxRuntimeError as error:
         return _no_memory(error), None
     taken = now() - start

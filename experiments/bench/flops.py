@@ -14,10 +14,11 @@ def count_flops(function: Callable[..., Any], *args: Any) -> int:
     costliest side is. Of a kernel that estimates its own, the estimate counts: what it may skip is known to
     no one else. Raises `ValueError` for a loop of unknown length that holds products.
     """
-    return _count(jax.make_jaxpr(function)(*args).jaxpr)
+    return count_program(jax.make_jaxpr(function)(*args).jaxpr)
 
 
-def _count(jaxpr: Any) -> int:
+def count_program(jaxpr: Any) -> int:
+    """`count_flops` of what is traced already."""
     return sum(flops_of(equation) for equation in jaxpr.eqns)
 
 
@@ -36,7 +37,7 @@ def flops_of(equation: Any) -> int:
         return 2 * equation.outvars[0].aval.size * window // math.prod(params["lhs_dilation"])
     if params.get("cost_estimate") is not None:
         return params["cost_estimate"].flops
-    inner = [_count(getattr(part, "jaxpr", part)) for part in inside(params)]
+    inner = [count_program(getattr(part, "jaxpr", part)) for part in inside(params)]
     if name == "scan":
         return params["length"] * sum(inner)
     if name == "while" and sum(inner):

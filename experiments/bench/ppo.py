@@ -14,9 +14,8 @@ from ..errors import input_errors
 from ..logs import phase
 from .cases import Case, CoresSettings, read_cases
 from .ceilings import Ceilings, measure_ceilings
-from .flops import count_flops
 from .results import Table, record, save, short, spread, spread_text
-from .roofline import least_seconds, moved_bytes
+from .roofline import counted
 from .timing import Clock, Compiled, compile_update, now, prepare
 
 if TYPE_CHECKING:
@@ -99,7 +98,8 @@ def _row(player: _Player, own: PPOSettings, ceilings: Ceilings) -> dict[str, Any
     taken = [block.cpu if ceilings.cpu else block.wall for block in player.blocks]
     seconds = spread([each / own.block_updates for each in taken])
     one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), player.state)
-    floor = config.seeds * least_seconds(player.agent.update, reachable, one)
+    program = counted(jax.make_jaxpr(player.agent.update)(one), reachable)
+    floor = config.seeds * program.least_seconds
     return {
         "label": player.case.label,
         "core": player.case.core,
@@ -108,8 +108,8 @@ def _row(player: _Player, own: PPOSettings, ceilings: Ceilings) -> dict[str, Any
         "seconds_per_update": seconds,
         "floor_seconds": floor,
         "floor_fraction": floor / seconds["median"],
-        "flops_per_update": config.seeds * count_flops(player.agent.update, one),
-        "bytes_per_update": config.seeds * moved_bytes(player.agent.update, one),
+        "flops_per_update": config.seeds * program.flops,
+        "bytes_per_update": config.seeds * program.moved_bytes,
         "steps_per_cpu_second": spread([steps / block.cpu for block in player.blocks]),
         "steps_per_second": spread([steps / block.wall for block in player.blocks]),
         "compile_seconds": compiled.trace.wall + compiled.xla.wall,

@@ -2,14 +2,32 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
 from .ceilings import Ceilings
-from .flops import flops_of, inside
+from .flops import count_program, flops_of, inside
 
 _PRODUCTS = ("dot_general", "conv_general_dilated")
+
+
+class Counted(NamedTuple):
+    """The floor under a program's time (see `least_seconds`), the bytes and the operations it is made of."""
+
+    least_seconds: float
+    moved_bytes: float
+    flops: int
+
+
+def counted(program: Any, ceilings: Ceilings) -> Counted:
+    """What a program holds that is traced already, by `jax.make_jaxpr` or by `jax.jit(...).trace(...).jaxpr`.
+
+    Tracing a large update takes Python seconds: it is done once for all three, and for compiling where that
+    compiles the same. Raises `ValueError` as `count_flops` does.
+    """
+    jaxpr, unhurried = program.jaxpr, Ceilings(1.0, math.inf)
+    return Counted(_seconds(jaxpr, ceilings), _seconds(jaxpr, unhurried), count_program(jaxpr))
 
 
 def least_seconds(function: Callable[..., Any], ceilings: Ceilings, *args: Any) -> float:
@@ -21,11 +39,6 @@ def least_seconds(function: Callable[..., Any], ceilings: Ceilings, *args: Any) 
     elementwise work, normalisation, gathers, the optimiser, and the start of a kernel.
     """
     return _seconds(jax.make_jaxpr(function)(*args).jaxpr, ceilings)
-
-
-def moved_bytes(function: Callable[..., Any], *args: Any) -> float:
-    """The bytes that `least_seconds` counts; nothing is run."""
-    return least_seconds(function, Ceilings(1.0, math.inf), *args)
 
 
 def _seconds(jaxpr: Any, ceilings: Ceilings) -> float:

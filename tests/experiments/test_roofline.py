@@ -6,7 +6,7 @@ import pytest
 from jax.experimental import pallas as pl
 
 from resetta.experiments.bench.ceilings import Ceilings
-from resetta.experiments.bench.roofline import least_seconds
+from resetta.experiments.bench.roofline import Counted, counted, least_seconds
 
 A, B = jnp.ones((3, 4)), jnp.ones((4, 5))
 MOVED, FLOPS = 4 * (3 * 4 + 4 * 5 + 3 * 5), 2 * 3 * 4 * 5
@@ -59,3 +59,9 @@ def test_of_a_kernel_that_skips_what_it_may_its_own_estimate():
 
     assert floor(product, A, B) == MOVED
     assert floor(product, A, B, bandwidth=1e9, rate=1.0) == 70
+
+
+def test_all_is_counted_in_one_traced_program():
+    traced = jax.jit(lambda a, b: jnp.tanh(a @ b)).trace(A, B)
+    assert counted(traced.jaxpr, Ceilings(1e9, 1.0)) == Counted(FLOPS, MOVED, FLOPS)
+    assert traced.lower().compile()(A, B).shape == (3, 5)
