@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 
 from ...agents import Agent
 from ..build import build_agent
@@ -51,6 +52,7 @@ def count_parameters(agent: Agent) -> int:
 def prepare() -> None:
     """Start the backend, so that the first measurement does not pay for it, and read no compilation cache."""
     jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()  # JAX asks once; a simulator, say, compiles while it is made
     jax.block_until_ready(jax.jit(lambda x: x + 1)(0.0))
 
 

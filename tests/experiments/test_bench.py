@@ -8,6 +8,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from resetta.cores import make_core
 from resetta.experiments.bench.comparison_curves import learning_points, read_csv, write_csv
@@ -39,6 +40,7 @@ def quick_compiler():
     yield
     jax.config.update("jax_disable_most_optimizations", False)
     jax.config.update("jax_enable_compilation_cache", True)  # which a benchmark turns off
+    compilation_cache.reset_cache()
 
 
 def bench(out, name, *overrides):

@@ -7,13 +7,18 @@ import jax.numpy as jnp
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
+from resetta.experiments.bench.timing import prepare
 from resetta.experiments.compilation_cache import VARIABLE, cache_folder, prune, use_compilation_cache
 
 
 @pytest.fixture
 def variable(monkeypatch):
     """Sets the variable, and leaves JAX as it was."""
-    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    names = (
+        "jax_compilation_cache_dir",
+        "jax_persistent_cache_min_compile_time_secs",
+        "jax_enable_compilation_cache",
+    )
     before = {name: getattr(jax.config, name) for name in names}
     yield lambda value: monkeypatch.setenv(VARIABLE, str(value))
     for name, value in before.items():
@@ -52,6 +57,18 @@ def test_a_program_is_found_again_and_a_spoilt_entry_is_compiled_again(variable,
         path.write_bytes(b"not a program")
     with pytest.warns(UserWarning, match="Error reading persistent compilation cache"):
         assert compiled() == 2
+
+
+def test_a_benchmark_compiles_what_is_kept_anew(variable, tmp_path):
+    variable(tmp_path / "kept")
+    use_compilation_cache()
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    compilation_cache.reset_cache()
+    jax.jit(lambda x: jnp.cos(x) + 2)(0.0)  # as a simulator does while it is made
+    kept = sorted((tmp_path / "kept").iterdir())
+    prepare()
+    jax.jit(lambda x: jnp.cos(x) + 3)(0.0)
+    assert kept == sorted((tmp_path / "kept").iterdir()) != []
 
 
 def test_a_folder_that_cannot_be_made_is_said_and_no_more(variable, tmp_path, capsys):
