@@ -18,98 +18,149 @@ if TYPE_CHECKING:
 
 
 class _Entry(NamedTuple):
-    """A probe's number in the specification, what it asks in a line, its home and what sets it apart."""
+    """A probe's number in the specification, its category, what it asks in a line, its home and what sets it
+    apart.
+    """
 
     number: str
+    category: str  # of LongBench's six (Bai et al. 2023, arXiv 2308.14508), as far as they are about memory
     summary: str
     path: str
     options: dict[str, Any] = {}  # noqa: RUF012  # never changed
 
 
+CATEGORIES = ("lookup", "multi-lookup", "aggregate", "few-shot", "synthetic", "formal language")
+
 _PROBES = {
     "projected_cartpole": _Entry(
-        "P1", "a pole to balance behind an unknown projection", "projected:Projected"
+        "P1", "few-shot", "a pole to balance behind an unknown projection", "projected:Projected"
     ),
     "projected_pendulum": _Entry(
         "P1",
+        "few-shot",
         "a pendulum to swing up behind an unknown projection",
         "projected:Projected",
         {"task": "pendulum"},
     ),
     "projected_point_mass": _Entry(
         "P1",
+        "few-shot",
         "a goal to steer to behind an unknown projection",
         "projected:Projected",
         {"task": "point_mass", "length": 400, "steps": 50},
     ),
-    "bandit": _Entry("P2", "the best of arms with unknown chances", "imitation:Bandit"),
-    "dark_room": _Entry("P2", "an unseen goal, found once and remembered", "imitation:DarkRoom"),
-    "tmaze": _Entry("P3", "a cue at the start, a turn at the end", "delayed:TMaze"),
-    "repeat_previous": _Entry("P3", "the suit k cards back, at every step", "delayed:RepeatPrevious"),
-    "associative_recall": _Entry("P4", "one of the values by its key", "recall:Recall", {"queries": 1}),
-    "multi_query_recall": _Entry("P4", "many of the values by their keys", "recall:Recall"),
+    "bandit": _Entry("P2", "few-shot", "the best of arms with unknown chances", "imitation:Bandit"),
+    "dark_room": _Entry("P2", "few-shot", "an unseen goal, found once and remembered", "imitation:DarkRoom"),
+    "tmaze": _Entry("P3", "lookup", "a cue at the start, a turn at the end", "delayed:TMaze"),
+    "repeat_previous": _Entry(
+        "P3", "lookup", "the suit k cards back, at every step", "delayed:RepeatPrevious"
+    ),
+    "associative_recall": _Entry(
+        "P4", "lookup", "one of the values by its key", "recall:Recall", {"queries": 1}
+    ),
+    "multi_query_recall": _Entry("P4", "multi-lookup", "many of the values by their keys", "recall:Recall"),
     "joint_recall": _Entry(
-        "P4", "values of keys that depend on a context", "recall:Recall", {"contexts": 4, "keys": 4}
+        "P4",
+        "multi-lookup",
+        "values of keys that depend on a context",
+        "recall:Recall",
+        {"contexts": 4, "keys": 4},
     ),
-    "table_recall": _Entry("P4", "cells by row and column", "table:TableRecall"),
+    "table_recall": _Entry("P4", "lookup", "cells by row and column", "table:TableRecall"),
     "table_largest": _Entry(
-        "P4", "the column of a row's largest value", "table:TableRecall", {"question": "largest"}
+        "P4", "aggregate", "the column of a row's largest value", "table:TableRecall", {"question": "largest"}
     ),
-    "table_count": _Entry("P4", "how often a column has a value", "table:TableRecall", {"question": "count"}),
-    "needle": _Entry("P5", "one pair hidden at a depth among filler", "needle:Needle"),
-    "multi_needle": _Entry("P5", "several pairs hidden among filler", "needle:Needle", {"needles": 4}),
+    "table_count": _Entry(
+        "P4", "aggregate", "how often a column has a value", "table:TableRecall", {"question": "count"}
+    ),
+    "needle": _Entry("P5", "lookup", "one pair hidden at a depth among filler", "needle:Needle"),
+    "multi_needle": _Entry(
+        "P5", "multi-lookup", "several pairs hidden among filler", "needle:Needle", {"needles": 4}
+    ),
     "abstain_needle": _Entry(
-        "P5", "a hidden pair, or that it was never shown", "needle:Needle", {"distractors": 3, "absent": 0.2}
+        "P5",
+        "lookup",
+        "a hidden pair, or that it was never shown",
+        "needle:Needle",
+        {"distractors": 3, "absent": 0.2},
     ),
-    "ancestral_trace": _Entry("P5", "an ancestor, some hops up shuffled facts", "needle:AncestralTrace"),
+    "ancestral_trace": _Entry(
+        "P5", "multi-lookup", "an ancestor, some hops up shuffled facts", "needle:AncestralTrace"
+    ),
     "attribute_needle": _Entry(
-        "P5", "one attribute of an entity, by a noisy key", "spans:Spans", {"semantic": True, "attributes": 4}
+        "P5",
+        "lookup",
+        "one attribute of an entity, by a noisy key",
+        "spans:Spans",
+        {"semantic": True, "attributes": 4},
     ),
-    "explicit_single": _Entry("P6", "one span by its name", "spans:Spans"),
-    "semantic_single": _Entry("P6", "one span by a noisy key", "spans:Spans", {"semantic": True}),
-    "explicit_multi": _Entry("P6", "all spans of a name, in order", "spans:Spans", {"spans": 4}),
+    "explicit_single": _Entry("P6", "lookup", "one span by its name", "spans:Spans"),
+    "semantic_single": _Entry("P6", "lookup", "one span by a noisy key", "spans:Spans", {"semantic": True}),
+    "explicit_multi": _Entry(
+        "P6", "multi-lookup", "all spans of a name, in order", "spans:Spans", {"spans": 4}
+    ),
     "semantic_multi": _Entry(
-        "P6", "all spans near a noisy key, in order", "spans:Spans", {"spans": 4, "semantic": True}
+        "P6",
+        "multi-lookup",
+        "all spans near a noisy key, in order",
+        "spans:Spans",
+        {"spans": 4, "semantic": True},
     ),
-    "majority": _Entry("P6", "the most frequent symbol of the stream", "aggregate:Aggregate"),
+    "majority": _Entry("P6", "aggregate", "the most frequent symbol of the stream", "aggregate:Aggregate"),
     "count": _Entry(
-        "P6", "how often a symbol came, modulo their number", "aggregate:Aggregate", {"question": "count"}
+        "P6",
+        "aggregate",
+        "how often a symbol came, modulo their number",
+        "aggregate:Aggregate",
+        {"question": "count"},
     ),
-    "regular_language": _Entry("P7", "the next symbol of an unknown automaton", "language:RegularLanguage"),
-    "many_shot": _Entry("P8", "labels of points, from examples", "many_shot:ManyShot"),
+    "regular_language": _Entry(
+        "P7", "formal language", "the next symbol of an unknown automaton", "language:RegularLanguage"
+    ),
+    "many_shot": _Entry("P8", "few-shot", "labels of points, from examples", "many_shot:ManyShot"),
     "many_shot_online": _Entry(
-        "P8", "labels of points, each told afterwards", "many_shot:ManyShot", {"online": True}
+        "P8", "few-shot", "labels of points, each told afterwards", "many_shot:ManyShot", {"online": True}
     ),
-    "sorting": _Entry("P9", "names in the order of their values", "order:Order"),
-    "timeline": _Entry("P9", "names in the order of their dates", "order:Order", {"by": "date"}),
-    "convex_hull": _Entry("P9", "the corners of points' convex hull, in order", "hull:ConvexHull"),
-    "graph_walk": _Entry("P10", "a walk along edges that were shown", "walk:GraphWalk"),
-    "table_extract": _Entry("P10", "all records of a tag, in order", "walk:TableExtract"),
-    "countdown": _Entry("P10", "a search for how numbers make a target, step by step", "countdown:Countdown"),
+    "sorting": _Entry("P9", "aggregate", "names in the order of their values", "order:Order"),
+    "timeline": _Entry("P9", "aggregate", "names in the order of their dates", "order:Order", {"by": "date"}),
+    "convex_hull": _Entry(
+        "P9", "aggregate", "the corners of points' convex hull, in order", "hull:ConvexHull"
+    ),
+    "graph_walk": _Entry("P10", "synthetic", "a walk along edges that were shown", "walk:GraphWalk"),
+    "table_extract": _Entry("P10", "multi-lookup", "all records of a tag, in order", "walk:TableExtract"),
+    "countdown": _Entry(
+        "P10", "synthetic", "a search for how numbers make a target, step by step", "countdown:Countdown"
+    ),
     "belief_state": _Entry(
-        "P10", "where an agent believed a thing to be, event by event", "belief:BeliefState"
+        "P10", "synthetic", "where an agent believed a thing to be, event by event", "belief:BeliefState"
     ),
-    "list_ops": _Entry("P11", "the value of a nested expression", "formula:ListOps"),
-    "multiply": _Entry("P11", "the digits of a product", "formula:Multiply"),
-    "pathfinder": _Entry("P11", "whether a line joins two dots", "pathfinder:Pathfinder"),
+    "list_ops": _Entry("P11", "formal language", "the value of a nested expression", "formula:ListOps"),
+    "multiply": _Entry("P11", "formal language", "the digits of a product", "formula:Multiply"),
+    "pathfinder": _Entry("P11", "synthetic", "whether a line joins two dots", "pathfinder:Pathfinder"),
     "constraint_keeping": _Entry(
-        "P12", "the better door that a rule shown once allows", "constraint:ConstraintKeeping"
+        "P12", "synthetic", "the better door that a rule shown once allows", "constraint:ConstraintKeeping"
     ),
-    "preference": _Entry("P12", "which of two logs kept the rule", "constraint:Preference"),
-    "sprite_motion": _Entry("P13", "where a moving square will be, seen and unseen", "sprites:Motion"),
-    "sprite_colours": _Entry("P13", "the colours of squares behind a wall", "sprites:Occlusion"),
-    "sprite_revisit": _Entry("P13", "what is where the camera was before", "panning:Revisit"),
+    "preference": _Entry("P12", "synthetic", "which of two logs kept the rule", "constraint:Preference"),
+    "sprite_motion": _Entry(
+        "P13", "synthetic", "where a moving square will be, seen and unseen", "sprites:Motion"
+    ),
+    "sprite_colours": _Entry("P13", "lookup", "the colours of squares behind a wall", "sprites:Occlusion"),
+    "sprite_revisit": _Entry("P13", "lookup", "what is where the camera was before", "panning:Revisit"),
     "episode_retrieval": _Entry(
-        "P14", "which stretches are of one automaton, by embeddings", "retrieval:EpisodeRetrieval"
+        "P14", "few-shot", "which stretches are of one automaton, by embeddings", "retrieval:EpisodeRetrieval"
     ),
     "projection_retrieval": _Entry(
         "P14",
+        "few-shot",
         "which stretches are behind one projection, by embeddings",
         "retrieval:EpisodeRetrieval",
         {"source": "cartpole"},
     ),
     "interference": _Entry(
-        "P15", "recall in consecutive episodes with the same keys", "interference:Interference"
+        "P15",
+        "multi-lookup",
+        "recall in consecutive episodes with the same keys",
+        "interference:Interference",
     ),
 }
 
@@ -127,6 +178,11 @@ def installed_probes() -> dict[str, str]:
 def probe_summaries() -> dict[str, str]:
     """A line on each probe: its number in the specification and what it asks for."""
     return {name: f"{entry.number}: {entry.summary}" for name, entry in _PROBES.items()}
+
+
+def probe_category(name: str) -> str:
+    """What kind of remembering a probe is about, one of `CATEGORIES`; "other" of a probe that isn't ours."""
+    return _PROBES[name].category if name in _PROBES else "other"
 
 
 def make_probe(name: str, **options: Any) -> "Probe":

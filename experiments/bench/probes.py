@@ -21,6 +21,7 @@ from ..probes.summary import (
     is_learnt,
     normalized,
     not_learnt,
+    of_categories,
     probes_of,
     ranking,
 )
@@ -55,6 +56,7 @@ def run(configs: Sequence[Mapping[str, Any]]) -> None:
     result |= {
         "not_learnt": not_learnt(rows),
         "ranking": ranking(rows),
+        "categories": of_categories(rows),
         "effective_lengths": effective_lengths(rows),
         "correlations": correlations(rows),
     }
@@ -93,8 +95,9 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
         text = ", ".join(result["not_learnt"])
         notes.append(f"not learnt at this budget by any core, and left out of the ranking: {text}")
     if result["ranking"]:
-        ranked = [f"{r['label']} {r['mean']:.2f} ({r['low']:.2f}–{r['high']:.2f})" for r in result["ranking"]]
-        notes.append(f"ranking by the mean over probes that some core learnt: {', '.join(ranked)}")
+        notes.append(f"ranking by the mean over probes that some core learnt: {_ranked(result['ranking'])}")
+    if len(result["categories"]) > 1:
+        notes += [f"of these, {name}: {_ranked(of)}" for name, of in result["categories"].items()]
     for each in result["effective_lengths"]:
         text = each["effective"] or f"undefined, below {FLOOR} at {each['lengths'][0]}"
         notes.append(
@@ -107,6 +110,10 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
     notes.append(f"training took {short(seconds)} seconds in all, every seed's share of its dispatches")
     devices = sorted({device for row in rows for device in row["devices"]})
     return [*notes, f"trained on {', '.join(devices)}"]
+
+
+def _ranked(ranking: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(f"{r['label']} {r['mean']:.2f} ({r['low']:.2f}–{r['high']:.2f})" for r in ranking)
 
 
 def _measured(rows: Sequence[Mapping[str, Any]]) -> list[str]:

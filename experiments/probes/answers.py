@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from ...envs.probes import Probe
+from ...envs.probes.registry import probe_category
 from ..bench.core_cases import count_core
 from ..bench.kept_rows import KeptRows
 from ..evaluate import device_name
@@ -107,6 +108,7 @@ def _row(question: Question, test: int, results: Sequence[Any], own: ProbesSetti
         "state_bytes": state_bytes(core),
         "token_flops": token_flops(core),
         "probe": question.probe_name,
+        "category": probe_category(question.probe_name),
         "options": dataclasses.asdict(probe),
         "mode": own.mode,
         "baseline": question.baseline,

@@ -117,15 +117,40 @@ def ranking(rows: Iterable[Row]) -> list[dict[str, Any]]:
     return sorted(found, key=lambda each: -each["mean"])
 
 
+def of_categories(rows: Iterable[Row]) -> dict[str, list[dict[str, Any]]]:
+    """`ranking` within each category of probes, where some core has learnt some of it."""
+    found = {name: ranking(of) for name, of in _by_category(rows).items()}
+    return {name: ranked for name, ranked in found.items() if ranked}
+
+
+def _by_category(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row["category"], []).append(row)
+    return found
+
+
 def correlations(rows: Iterable[Row]) -> dict[str, Any] | None:
-    """Spearman's rank correlations between questions, over cores; None below `FEWEST_CORES` cores."""
+    """Spearman's rank correlations over cores, between questions and between the means of categories.
+
+    None below `FEWEST_CORES` cores.
+    """
     rows = list(rows)
     labels = list(dict.fromkeys(row["label"] for row in rows))
     asked = {name: of for name, of in probes_of(rows).items() if len(of) == len(labels)}
     if len(labels) < FEWEST_CORES or len(asked) < 2:
         return None
     scores = [[float(normalized(row, row["scores"]).mean()) for row in of] for of in asked.values()]
-    return {"questions": list(asked), "spearman": spearman(np.array(scores)).tolist()}
+    members: dict[str, list[list[float]]] = {}
+    for of, values in zip(asked.values(), scores, strict=True):
+        members.setdefault(of[0]["category"], []).append(values)
+    means = np.array([np.mean(values, 0) for values in members.values()])
+    return {
+        "questions": list(asked),
+        "spearman": spearman(np.array(scores)).tolist(),
+        "categories": list(members),
+        "spearman_of_categories": spearman(means).tolist(),
+    }
 
 
 def spearman(values: Float[np.ndarray, "Q C"]) -> Float[np.ndarray, "Q Q"]:

@@ -13,6 +13,7 @@ import pytest
 
 from resetta.cores import Core, make_core
 from resetta.envs.probes import make_probe, probe_names
+from resetta.envs.probes.registry import probe_category
 from resetta.experiments.bench.expand import expand
 from resetta.experiments.cli import main
 from resetta.experiments.probes import answers, source
@@ -24,6 +25,7 @@ from resetta.experiments.probes.summary import (
     effective_length,
     effective_lengths,
     not_learnt,
+    of_categories,
     ranking,
     spearman,
 )
@@ -303,6 +305,7 @@ def row(label, values, probe="needle", length=16, **more):
     return {
         "label": label,
         "probe": probe,
+        "category": probe_category(probe),
         "options": {"length": length},
         "mode": "in_length",
         "trained_length": length,
@@ -327,6 +330,17 @@ def test_what_no_core_learns_is_left_out_of_the_ranking():
     assert ranking(rows[2:]) == []
 
 
+def test_cores_are_ranked_within_categories():
+    rows = [row("a", [1.0]), row("b", [0.5]), row("a", [0.5], "majority"), row("b", [0.75], "majority")]
+    rows += [row("a", [0.25], "count"), row("b", [0.25], "count"), row("a", [0.25], "multiply")]
+    found = of_categories(rows)
+    assert {name: [each["label"] for each in ranked] for name, ranked in found.items()} == {
+        "lookup": ["a", "b"],
+        "aggregate": ["b", "a"],  # of which nobody has learnt to count
+    }
+    assert found["aggregate"][0]["mean"] == pytest.approx((0.75 - 0.25) / 0.75)
+
+
 def test_effective_length():
     assert effective_length([16, 32, 64], [1.0, 0.86, 0.84]) == 32
     assert effective_length([16, 32, 64], [1.0, 0.8, 0.95]) == 16  # at every shorter length too
@@ -346,7 +360,15 @@ def test_rank_correlations():
     assert correlations(rows) == {
         "questions": ["needle @16", "majority @16"],
         "spearman": [[pytest.approx(1)] * 2] * 2,
+        "categories": ["lookup", "aggregate"],
+        "spearman_of_categories": [[pytest.approx(1)] * 2] * 2,
     }
+    # of two that disagree the steeper decides the mean of their category
+    rows += [row(f"core {k}", [(8 - k) / 4], "count") for k in range(8)]
+    found = correlations(rows)
+    assert found is not None
+    assert found["spearman"][0] == [pytest.approx(1), pytest.approx(1), pytest.approx(-1)]
+    assert found["spearman_of_categories"][0][1] == pytest.approx(-1)
     assert correlations([each for each in rows if each["label"] != "core 3"]) is None
 
 

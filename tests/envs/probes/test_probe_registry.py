@@ -10,7 +10,7 @@ import pytest
 from resetta.envs.base import BaseEnv
 from resetta.envs.contract import contract_findings
 from resetta.envs.probes import make_probe, probe_env, probe_names, probe_options
-from resetta.envs.probes.registry import probe_summaries
+from resetta.envs.probes.registry import CATEGORIES, probe_category, probe_summaries
 
 
 def test_listing_imports_neither_jax_nor_gymnax():
@@ -32,6 +32,11 @@ def test_every_name_says_what_it_is():
         assert number[0] == "P"
         assert 1 <= int(number[1:]) <= 15
         assert 10 < len(words) < 90
+
+
+def test_every_category_has_probes_and_every_probe_one():
+    assert {probe_category(name) for name in probe_names()} == set(CATEGORIES)
+    assert probe_category("my_probe:Echo") == "other"
 
 
 @pytest.mark.parametrize("name", probe_names())
