@@ -157,7 +157,10 @@ class Agent:
     def init(self, key: Array) -> AgentState:
         """A fresh agent in freshly reset environments."""
         key, key_env, key_params = jax.random.split(key, 3)
-        environments = self._environments(key_env)
+        return self.fresh(key, key_params, self.environments(key_env))
+
+    def fresh(self, key: Array, key_params: Array, environments: dict[str, Any]) -> AgentState:
+        """A fresh agent, which goes on by `key`, in what `environments` gave."""
         params = self.network.init(key_params, environments["carry"], _one_step(environments["inputs"]))
         zero = jnp.zeros((), jnp.int32)
         return AgentState(
@@ -172,12 +175,7 @@ class Agent:
             bad_in_a_row=zero,
         )
 
-    def begin_again(self, state: AgentState) -> AgentState:
-        """The same learner in freshly reset environments; `state` needs none of `ENVIRONMENTS`."""
-        key, key_env = jax.random.split(state.key)
-        return state.replace(key=key, **self._environments(key_env))
-
-    def _environments(self, key: Array) -> dict[str, Any]:
+    def environments(self, key: Array) -> dict[str, Any]:
         """The parts of a state that `ENVIRONMENTS` names, at the start of training."""
         env_state, inputs = self.env.reset(key)
         if self.config.stagger:

@@ -91,16 +91,26 @@ def init_seeds(agent: Agent, config: TrainConfig) -> AgentState:
     One after the other: batched QR (orthogonal initialisation) inside a larger program can deadlock XLA's CPU
     thread pool where there are two cores (seen with jaxlib 0.10.2), so `init` is never vmapped.
     """
-    init = jax.jit(agent.init)
-    states = [init(key) for key in seed_keys(config)]
+    # Two programs: starting simulators takes long to compile, and a run that begins them again finds it kept.
+    environments, fresh = jax.jit(agent.environments), jax.jit(agent.fresh)
+    states = []
+    for key in seed_keys(config):
+        key, key_env, key_params = jax.random.split(key, 3)
+        states.append(fresh(key, key_params, environments(key_env)))
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
 
 
 def begin_again_seeds(agent: Agent, state: AgentState) -> AgentState:
-    """The learners of all seeds, `[S, ...]`, in fresh environments; one by one, as in `init_seeds`."""
-    begin_again = jax.jit(agent.begin_again)
-    seeds = range(state.update.shape[0])
-    states = [begin_again(jax.tree.map(lambda leaf, i=i: leaf[i], state)) for i in seeds]
+    """The learners of all seeds, `[S, ...]`, in freshly reset environments; one by one, as in `init_seeds`.
+
+    `state` needs none of `ENVIRONMENTS`.
+    """
+    environments = jax.jit(agent.environments)
+    states = []
+    for seed in range(state.update.shape[0]):
+        alone = jax.tree.map(lambda leaf, seed=seed: leaf[seed], state)
+        key, key_env = jax.random.split(alone.key)
+        states.append(alone.replace(key=key, **environments(key_env)))
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
 
 

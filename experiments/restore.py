@@ -59,7 +59,7 @@ def restore_state(
 ) -> AgentState:
     """The state of the newest checkpoint (or that of `step`), of the shapes in `template`.
 
-    `ENVIRONMENTS` are None where the run's checkpoints leave them out: see `Agent.begin_again`.
+    `ENVIRONMENTS` are None where the run's checkpoints leave them out: see `begin_again_seeds`.
     """
     held = checkpoints.restore(checkpointed(template, config), step)
     if config.checkpoint_environments:
