@@ -24,6 +24,7 @@ from ..probes.summary import (
     of_categories,
     probes_of,
     ranking,
+    win_rates,
 )
 from .probe_figures import PICTURES, labels_of, scores
 from .probes_page import write_page
@@ -56,6 +57,7 @@ def run(configs: Sequence[Mapping[str, Any]]) -> None:
     result |= {
         "not_learnt": not_learnt(rows),
         "ranking": ranking(rows),
+        "win_rates": win_rates(rows),
         "categories": of_categories(rows),
         "effective_lengths": effective_lengths(rows),
         "correlations": correlations(rows),
@@ -96,6 +98,13 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
         notes.append(f"not learnt at this budget by any core, and left out of the ranking: {text}")
     if result["ranking"]:
         notes.append(f"ranking by the mean over probes that some core learnt: {_ranked(result['ranking'])}")
+    ranks = [each["label"] for each in result["ranking"]]
+    for each in result["win_rates"]:
+        if ranks.index(each["other"]) == ranks.index(each["label"]) + 1:
+            notes.append(
+                f"in the same episodes {each['label']} beats {each['other']} at a rate of {each['rate']:.2f} "
+                f"({each['low']:.2f}–{each['high']:.2f}), ties being half"
+            )
     if len(result["categories"]) > 1:
         notes += [f"of these, {name}: {_ranked(of)}" for name, of in result["categories"].items()]
     for each in result["effective_lengths"]:

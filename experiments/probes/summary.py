@@ -1,5 +1,6 @@
 """What rows of scores say: intervals, what was learnt, effective lengths, a ranking, correlations."""
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -99,15 +100,9 @@ def ranking(rows: Iterable[Row]) -> list[dict[str, Any]]:
     seeds than others are ranked by those that they have.
     """
     rows = list(rows)
-    left_out, labels = set(not_learnt(rows)), list(dict.fromkeys(row["label"] for row in rows))
-    asked = {
-        name: {row["label"]: row for row in of}
-        for name, of in probes_of(rows).items()
-        if name not in left_out and {row["label"] for row in of} == {*labels}
-    }
-    found = []
-    for label in labels:
-        scores = [normalized(of[label], of[label]["scores"]) for of in asked.values()]
+    asked, found = _learnt_by_some(rows), []
+    for label in dict.fromkeys(row["label"] for row in rows):
+        scores = [normalized(of[label], of[label]["scores"]) for of in asked]
         if not scores:
             break
         fewest = min(map(len, scores))
@@ -115,6 +110,41 @@ def ranking(rows: Iterable[Row]) -> list[dict[str, Any]]:
         middle = stratified_bootstrap(values, mean, _REPS, resample_tasks=False)
         found.append({"label": label, "mean": middle.value, "low": middle.low, "high": middle.high})
     return sorted(found, key=lambda each: -each["mean"])
+
+
+def _learnt_by_some(rows: Sequence[Row]) -> list[dict[str, Row]]:
+    """Rows by core of every question that some core has learnt and that all were asked."""
+    left_out, labels = set(not_learnt(rows)), {row["label"] for row in rows}
+    asked = {name: {row["label"]: row for row in of} for name, of in probes_of(rows).items()}
+    return [of for name, of in asked.items() if name not in left_out and {*of} == labels]
+
+
+def win_rates(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """How often a core does better than another in the same episodes, for all pairs, the better ranked first.
+
+    The episodes of a seed are the same for all; compared are the means of `blocks`, and a tie is half a win
+    (L-Eval, An et al. 2023, arXiv 2307.11088). The mean over the questions of `ranking`, with an interval as
+    there.
+    """
+    rows = list(rows)
+    asked, found = _learnt_by_some(rows), []
+    for one, other in itertools.combinations([each["label"] for each in ranking(rows)], 2):
+        wins = [_wins(of[one], of[other]) for of in asked]
+        fewest = min(map(len, wins))
+        if fewest:
+            values = np.stack([each[:fewest] for each in wins], -1)
+            middle = stratified_bootstrap(values, mean, _REPS, resample_tasks=False)
+            pair = {"label": one, "other": other, "rate": middle.value}
+            found.append({**pair, "low": middle.low, "high": middle.high})
+    return found
+
+
+def _wins(one: Row, other: Row) -> Float[np.ndarray, " S"]:
+    """The share of blocks in which `one` is better, of every seed that both have."""
+    mine, theirs = (dict(zip(row["seeds"], row["blocks"], strict=True)) for row in (one, other))
+    common = [seed for seed in mine if seed in theirs]
+    apart = np.array([np.subtract(mine[seed], theirs[seed]) for seed in common])
+    return (np.sign(apart).mean(-1) + 1) / 2 if common else np.zeros(0)
 
 
 def of_categories(rows: Iterable[Row]) -> dict[str, list[dict[str, Any]]]:

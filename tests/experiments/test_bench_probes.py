@@ -28,6 +28,7 @@ from resetta.experiments.probes.summary import (
     of_categories,
     ranking,
     spearman,
+    win_rates,
 )
 
 TINY = ["core.features=8", "core.num_layers=1", "tokens=20000", "batch_tokens=256", "dispatch=20"]
@@ -310,6 +311,7 @@ def row(label, values, probe="needle", length=16, **more):
         "mode": "in_length",
         "trained_length": length,
         "length": length,
+        "seeds": list(range(len(values))),
         "scores": values,
         "blocks": [[value, value] for value in values],
         **{which: {"value": value, "std_error": 0.0} for which, value in figures.items()},
@@ -328,6 +330,19 @@ def test_what_no_core_learns_is_left_out_of_the_ranking():
     assert [each["label"] for each in ranking(rows)] == ["a", "b"]
     assert ranking(rows)[0]["mean"] == pytest.approx((0.95 - 0.25) / 0.75)
     assert ranking(rows[2:]) == []
+
+
+def test_win_rates_count_ties_as_half():
+    rows = [row("a", [1.0, 0.9, 0.5]), row("b", [1.0, 0.9, 0.5])]
+    (same,) = win_rates(rows)
+    assert (same["rate"], same["low"], same["high"]) == (0.5, 0.5, 0.5)
+    # the third seed is one's alone; of the two in common one is won and one is tied
+    rows = [row("a", [1.0, 0.9]), row("b", [0.8, 0.9, 0.5]), row("a", [0.3, 0.2], "majority")]
+    rows += [row("b", [0.2, 0.3, 0.2], "majority")]  # nobody has learnt it
+    (found,) = win_rates(rows)
+    assert (found["label"], found["other"], found["rate"]) == ("a", "b", 0.75)
+    assert (found["low"], found["high"]) == (0.5, 1.0)
+    assert win_rates(rows[2:]) == []
 
 
 def test_cores_are_ranked_within_categories():
