@@ -226,8 +226,9 @@ class Attention(Core):
     found for some queries after the other. `remat` saves memory: the backward pass recomputes each block.
 
     `attend` is how a sequence is attended over: `plain`, or by the `kernels` of `attention_kernels`, written
-    for NVIDIA's GPUs, whose memory is O(T) whatever the window; None is `plain`. Where they can't run,
-    `plain` does, and one logged sentence says why; so it does for one input (T = 1).
+    for NVIDIA's GPUs, whose memory is O(T) whatever the window; None is `plain` on a CPU and `kernels`
+    elsewhere. Where they can't run, `plain` does, and one logged sentence says why; so it does for one
+    input (T = 1).
 
     Raises `ValueError` when `features` cannot be cut into `num_heads` heads of even width (rotation works on
     pairs), when `window` is less than 1, and for an unknown `attend`.
@@ -304,7 +305,7 @@ class Attention(Core):
         return {**carry, "position": position}, x.swapaxes(0, 1)
 
     def _by_kernels(self) -> bool:
-        if self.attend != "kernels":
+        if self.attend == "plain" or (self.attend is None and jax.default_backend() == "cpu"):
             return False
         from . import attention_kernels  # Pallas takes half a second to import
 

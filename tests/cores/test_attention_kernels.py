@@ -158,7 +158,7 @@ def test_all_kernels_lower_for_a_gpu(dtype, monkeypatch):
         ({"features": 16, "mesh": 2}, 4, "it is written for rows and heads that one device has to itself"),
         ({"features": 16, "kernels": False}, 4, "it is written for NVIDIA's GPUs and this is cpu"),
         ({"features": 16}, 1, None),  # a step: there is nothing to say
-        ({"features": 16, "attend": None}, 4, None),  # not the default
+        ({"features": 16, "attend": None}, 4, None),  # a CPU's own
     ],
 )
 def test_elsewhere_the_plain_way_runs(options, length, why, caplog, monkeypatch):
@@ -173,6 +173,12 @@ def test_elsewhere_the_plain_way_runs(options, length, why, caplog, monkeypatch)
     assert caplog.messages == (
         [] if why is None else [f"attend='kernels' cannot run here: {why}; 'plain' runs instead"]
     )
+
+
+def test_on_an_accelerator_the_kernels_are_the_default(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    core = make_core("attention", features=16, num_heads=2, num_layers=1, window=3)
+    assert "attention_forward" in program(core, text=lambda traced: str(traced.jaxpr))
 
 
 def test_an_unknown_way_is_an_error():
