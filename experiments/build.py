@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ..agents import Agent, AgentState, PPOConfig
 from ..cores import make_core
@@ -109,7 +110,8 @@ def begin_again_seeds(agent: Agent, state: AgentState) -> AgentState:
     states = []
     for seed in range(state.update.shape[0]):
         alone = jax.tree.map(lambda leaf, seed=seed: leaf[seed], state)
-        key, key_env = jax.random.split(alone.key)
+        # a key that lies nowhere in particular, as `init_seeds`' do, or the program would be another one
+        key, key_env = jax.random.split(jax.random.wrap_key_data(np.asarray(jax.random.key_data(alone.key))))
         states.append(alone.replace(key=key, **environments(key_env)))
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
 

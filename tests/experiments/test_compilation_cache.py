@@ -7,8 +7,13 @@ import jax.numpy as jnp
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
+from resetta.cores.sharded import make_mesh
 from resetta.experiments.bench.timing import prepare
+from resetta.experiments.build import begin_again_seeds, build_agent, init_seeds
 from resetta.experiments.compilation_cache import VARIABLE, cache_folder, prune, use_compilation_cache
+from resetta.experiments.compose import compose
+from resetta.experiments.config import train_config
+from resetta.experiments.devices import agent_shardings, place
 
 
 @pytest.fixture
@@ -69,6 +74,22 @@ def test_a_benchmark_compiles_what_is_kept_anew(variable, tmp_path):
     prepare()
     jax.jit(lambda x: jnp.cos(x) + 3)(0.0)
     assert kept == sorted((tmp_path / "kept").iterdir()) != []
+
+
+def test_a_run_that_begins_its_environments_again_finds_their_start_compiled(variable, tmp_path):
+    sizes = ["num_envs=2", "num_steps=4", "minibatches=1", "core.features=4"]
+    config = train_config(compose("train", ["core=none", *sizes]))
+    agent, mesh = build_agent(config), make_mesh()
+    variable(tmp_path / "kept")
+    use_compilation_cache()
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    compilation_cache.reset_cache()
+    state = init_seeds(agent, config)
+    state = place(state, agent_shardings(mesh, state))
+    jax.clear_caches()
+    begin_again_seeds(agent, state)
+    kept = [path.name for path in (tmp_path / "kept").iterdir() if path.name.endswith("-cache")]
+    assert len([name for name in kept if name.startswith("jit_environments")]) == 1
 
 
 def test_a_folder_that_cannot_be_made_is_said_and_no_more(variable, tmp_path, capsys):
