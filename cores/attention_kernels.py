@@ -21,10 +21,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.experimental import pallas as pl
-from jax.experimental.pallas import triton as plgpu
 from jaxtyping import Array, Float
 
-from . import scan_kernels
+from . import gpu_kernels
 
 Pair = tuple[Array, Array]
 
@@ -64,7 +63,7 @@ def obstacle(channels: int) -> str | None:
     """Why the kernels cannot run here with heads of so many channels; None where they can."""
     if channels > _MOST:
         return f"it is written for heads of up to {_MOST} channels and these have {channels}"
-    return scan_kernels.obstacle(scan_kernels.LEAST_LANES)
+    return gpu_kernels.obstacle()
 
 
 def attend(
@@ -155,22 +154,20 @@ class _Plan(NamedTuple):
         batch, _, heads, _ = q.shape
         full = min(self.window, self.length)  # the queries after these see a whole window
         pairs = batch * heads * (full * (full + 1) // 2 + (self.length - full) * self.window)
-        name = getattr(kernel, "func", kernel).__name__.strip("_").removesuffix("_kernel")
-        call: Any = pl.pallas_call(
+        return gpu_kernels.kernel_call(
             partial(kernel, self, blocks),
+            "attention",
+            warps=blocks.warps,
+            stages=blocks.stages,
             grid=(count, batch, heads),
             out_shape=out,
-            compiler_params=plgpu.CompilerParams(num_warps=blocks.warps, num_stages=blocks.stages),
             # Of a chunk without resets, whose past is empty.
             cost_estimate=pl.CostEstimate(
                 flops=2 * products * self.channels * pairs,
                 transcendentals=pairs if products else 0,
                 bytes_accessed=sum(a.size * a.dtype.itemsize for a in (q, q, q, *out)),
             ),
-            interpret=scan_kernels._interpreted,
-            name=f"attention_{name}",
         )
-        return call
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))

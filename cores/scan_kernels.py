@@ -13,8 +13,7 @@ Streams are `[T, R, lanes]`: R rows, a batch row's spatial lanes side by side. C
 one with the real parts of all lanes before the imaginary ones, which is what matrix products make.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -22,9 +21,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.experimental import pallas as pl
-from jax.experimental.pallas import triton as plgpu
 from jaxtyping import Array
 
+from . import gpu_kernels
 from .complex_parts import Parts, conj, conj_mul, mul
 
 
@@ -49,35 +48,12 @@ _FILL = 2**16  # lanes that are walked along at a time before more of them bring
 _MIN_CHUNK = 128  # steps that a chunk has at least
 LEAST_LANES = 16  # fewer would leave most of a warp idle
 
-_interpreted = False
-
-
-@contextlib.contextmanager
-def interpreted() -> Iterator[None]:
-    """Run the kernels in Pallas' interpreter, on any backend: slow, and for tests."""
-    global _interpreted
-    before, _interpreted = _interpreted, True
-    try:
-        yield
-    finally:
-        _interpreted = before
-
 
 def obstacle(lanes: int) -> str | None:
     """Why the kernels cannot run here over so many lanes; None where they can."""
     if lanes % LEAST_LANES:
         return f"it needs a multiple of {LEAST_LANES} lanes and there are {lanes}"
-    if _interpreted:
-        return None
-    device = jax.config.jax_default_device or jax.devices()[0]  # pyright: ignore[reportAttributeAccessIssue]
-    if isinstance(device, str):
-        device = jax.devices(device)[0]
-    if device.platform != "gpu":
-        return f"it is written for NVIDIA's GPUs and this is {device.platform}"
-    capability = str(getattr(device, "compute_capability", "0"))
-    if "gfx" in capability or float(capability) < 8.0:
-        return f"it needs an NVIDIA GPU of compute capability 8.0 or more and this one has {capability}"
-    return None
+    return gpu_kernels.obstacle()
 
 
 def default_tiling(length: int, rows: int, lanes: int) -> Tiling:
@@ -215,14 +191,8 @@ class _Plan:
 
     def call(self, kernel: Any, chunks: int, out: Sequence[jax.ShapeDtypeStruct], *arrays: Array) -> Any:
         """Run a program for each of the rows' columns and each chunk."""
-        call: Any = pl.pallas_call(
-            kernel,
-            grid=(self.rows * self.columns, chunks),
-            out_shape=list(out),
-            compiler_params=plgpu.CompilerParams(num_warps=1, num_stages=1),
-            interpret=_interpreted,
-            name=f"scan_{kernel.func.__name__.strip('_').removesuffix('_kernel')}",
-        )
+        grid = (self.rows * self.columns, chunks)
+        call = gpu_kernels.kernel_call(kernel, "scan", warps=1, stages=1, grid=grid, out_shape=list(out))
         return call(*arrays)
 
     # What follows is used inside kernels.

@@ -18,10 +18,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.experimental import pallas as pl
-from jax.experimental.pallas import triton as plgpu
 from jaxtyping import Array
 
-from . import scan_kernels
+from . import gpu_kernels, scan_kernels
 
 Pair = tuple[Array, Array]
 
@@ -109,14 +108,14 @@ class _Plan(NamedTuple):
     def call(self, batch: int, kernel: Any, width: int, out: Any, *arrays: Any, aliases: int = 0) -> Any:
         """Run a program for each tile of `[batch, width]`; the last `aliases` arrays become the results."""
         count = len(jax.tree.leaves(arrays))
-        call: Any = pl.pallas_call(
+        call = gpu_kernels.kernel_call(
             partial(kernel, self),
+            "step",
+            warps=self.blocks.warps,
+            stages=self.blocks.stages,
             grid=(batch // self.blocks.rows, width // self.blocks.columns),
             out_shape=out,
             input_output_aliases={count - aliases + k: k for k in range(aliases)},
-            compiler_params=plgpu.CompilerParams(num_warps=self.blocks.warps, num_stages=self.blocks.stages),
-            interpret=scan_kernels._interpreted,
-            name=f"step_{kernel.__name__.strip('_').removesuffix('_kernel')}",
         )
         return call(*arrays)
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from resetta.cores import attention_kernels, make_core, scan, scan_kernels
+from resetta.cores import attention_kernels, gpu_kernels, make_core, scan
 from resetta.cores.attention import Places
 from resetta.cores.attention_kernels import Blocks, Tiling
 from resetta.testing import check_core
@@ -20,7 +20,7 @@ TILING = Tiling(Blocks(16, 32, 4, 2), Blocks(32, 16, 4, 2), Blocks(16, 16, 4, 2)
 
 @pytest.fixture(autouse=True)
 def interpreter():
-    with scan_kernels.interpreted():
+    with gpu_kernels.interpreted():
         yield
 
 
@@ -143,8 +143,8 @@ def program(core, length=4, dtype=jnp.float32, text=str):
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_all_kernels_lower_for_a_gpu(dtype, monkeypatch):
-    monkeypatch.setattr(scan_kernels, "_interpreted", False)
-    monkeypatch.setattr(scan_kernels, "obstacle", lambda lanes: None)
+    monkeypatch.setattr(gpu_kernels, "_interpreted", False)
+    monkeypatch.setattr(gpu_kernels, "obstacle", lambda: None)
     core = make_core("attention", features=96, num_heads=2, window=100, attend="kernels")
     text = program(core, 40, dtype, lambda traced: traced.lower(lowering_platforms=("cuda",)).as_text())
     for name in ("forward", "queries", "keys"):
@@ -165,7 +165,7 @@ def test_elsewhere_the_plain_way_runs(options, length, why, caplog, monkeypatch)
     options = {"num_heads": 2, "num_layers": 1, "window": 3, "attend": "kernels", **options}
     if options.pop("mesh", None):
         monkeypatch.setattr("resetta.cores.attention.axes_in_use", lambda: {"data": 2})
-    monkeypatch.setattr(scan_kernels, "_interpreted", options.pop("kernels", True))
+    monkeypatch.setattr(gpu_kernels, "_interpreted", options.pop("kernels", True))
     scan.say_once.cache_clear()
     with caplog.at_level(logging.WARNING):
         made = program(make_core("attention", **options), length, text=lambda traced: str(traced.jaxpr))

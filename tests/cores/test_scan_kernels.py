@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from resetta.cores import make_core, scan, scan_kernels
+from resetta.cores import gpu_kernels, make_core, scan, scan_kernels
 from resetta.cores.scan import linear_scan, packed_scan, resolve_engine
 from resetta.cores.scan_kernels import Tiling
 from resetta.testing import check_core
@@ -18,7 +18,7 @@ ONE, MANY = Tiling(16, 4, 1, 1), Tiling(16, 2, 2, 3)
 def interpreter():
     """The kernels themselves, run by Pallas' interpreter."""
     jax.clear_caches()  # what was compiled outside holds no kernels
-    with scan_kernels.interpreted():
+    with gpu_kernels.interpreted():
         yield
     jax.clear_caches()
 
@@ -196,8 +196,8 @@ def test_a_core_on_the_kernels_keeps_the_laws():
 
 def test_both_kernels_lower_for_a_gpu(monkeypatch):
     gain, inputs, reset, carry, weights = map(pair, problem("complex fixed", 300, 0, (32,)))
-    monkeypatch.setattr(scan_kernels, "_interpreted", False)
-    monkeypatch.setattr(scan_kernels, "obstacle", lambda lanes: None)
+    monkeypatch.setattr(gpu_kernels, "_interpreted", False)
+    monkeypatch.setattr(gpu_kernels, "obstacle", lambda: None)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
 
     def loss(inputs):
@@ -212,7 +212,7 @@ def test_both_kernels_lower_for_a_gpu(monkeypatch):
 
 
 def test_where_kernels_cannot_run_one_sentence_says_so(caplog, monkeypatch):
-    monkeypatch.setattr(scan_kernels, "_interpreted", False)
+    monkeypatch.setattr(gpu_kernels, "_interpreted", False)
     scan.say_once.cache_clear()
     with caplog.at_level(logging.WARNING):
         assert resolve_engine(None) == "sequential"  # a CPU's own: nothing to say

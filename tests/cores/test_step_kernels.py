@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from resetta.cores import make_core, scan, scan_kernels, ssm, step_kernels
+from resetta.cores import gpu_kernels, make_core, scan, ssm, step_kernels
 from resetta.cores.step_kernels import Blocks
 
 ROWS, FEATURES = 32, 32
@@ -15,7 +15,7 @@ ROWS, FEATURES = 32, 32
 def interpreter(monkeypatch):
     """The kernels themselves, run by Pallas' interpreter, in several tiles along every axis."""
     monkeypatch.setattr(step_kernels, "default_blocks", lambda rows: Blocks(16, 16, 16, 4, 1))
-    with scan_kernels.interpreted():
+    with gpu_kernels.interpreted():
         yield
 
 
@@ -113,8 +113,8 @@ def test_elsewhere_the_plain_step_runs(options, rows, length, why, caplog):
 
 
 def test_all_kernels_lower_for_a_gpu(monkeypatch):
-    monkeypatch.setattr(scan_kernels, "_interpreted", False)
-    monkeypatch.setattr(scan_kernels, "obstacle", lambda lanes: None)
+    monkeypatch.setattr(gpu_kernels, "_interpreted", False)
+    monkeypatch.setattr(gpu_kernels, "obstacle", lambda: None)
     jax.clear_caches()  # what was traced outside is interpreted
     kernels, plain = both(num_layers=1)
     lowered = jax.jit(kernels.apply).trace(*example(plain)).lower(lowering_platforms=("cuda",))
