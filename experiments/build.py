@@ -111,7 +111,8 @@ def begin_again_seeds(agent: Agent, state: AgentState) -> AgentState:
     for seed in range(state.update.shape[0]):
         alone = jax.tree.map(lambda leaf, seed=seed: leaf[seed], state)
         # a key that lies nowhere in particular, as `init_seeds`' do, or the program would be another one
-        key, key_env = jax.random.split(jax.random.wrap_key_data(np.asarray(jax.random.key_data(alone.key))))
+        here = jnp.asarray(np.asarray(jax.random.key_data(alone.key)))
+        key, key_env = jax.random.split(jax.random.wrap_key_data(here))
         states.append(alone.replace(key=key, **environments(key_env)))
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
 
