@@ -79,7 +79,7 @@ class AgentState(struct.PyTreeNode):
 
     `inputs` and `carry` are those of the next step; `discounted` is the running discounted return of each
     row, whose spread, in `returns`, scales rewards where `normalize_returns` is on: an entry a lane, or no
-    axis where there is one lane.
+    axis where there is one lane (or one spread for all, as in runs that began so).
     """
 
     params: Any
@@ -144,16 +144,6 @@ class Agent:
         steps = config.updates * config.epochs * config.minibatches
         return config.lr + (final - config.lr) * jnp.minimum(count / steps, 1.0)
 
-    @property
-    def _lanes(self) -> tuple[int, ...]:
-        """The axis of what is known lane by lane: none where there is one."""
-        lanes = len(self.env.lanes)
-        return (lanes,) if lanes > 1 else ()
-
-    def _by_lane(self, values: Float[Array, "T B"]) -> Float[Array, "T N *L"]:
-        """The rows of every lane apart; lanes share the batch equally (`make_lanes`)."""
-        return jnp.moveaxis(values.reshape(values.shape[0], *self._lanes, -1), -1, 1)
-
     def init(self, key: Array) -> AgentState:
         """A fresh agent in freshly reset environments."""
         key, key_env, key_params = jax.random.split(key, 3)
@@ -163,6 +153,7 @@ class Agent:
         """A fresh agent, which goes on by `key`, in what `environments` gave."""
         params = self.network.init(key_params, environments["carry"], _one_step(environments["inputs"]))
         zero = jnp.zeros((), jnp.int32)
+        lanes = len(self.env.lanes)
         return AgentState(
             **environments,
             params=params,
@@ -170,7 +161,7 @@ class Agent:
             key=key,
             update=zero,
             observations=no_statistics(self.env.observation_shape),
-            returns=no_statistics(self._lanes),
+            returns=no_statistics((lanes,) if lanes > 1 else ()),
             bad_updates=zero,
             bad_in_a_row=zero,
         )
@@ -360,7 +351,9 @@ class Agent:
         spread = state.returns.std
         spread = jnp.maximum(spread, spread.max() / _LARGEST_LIFT).reshape(-1, 1)
         spread = jnp.broadcast_to(spread, (spread.size, self.env.num_envs // spread.size)).reshape(-1)
-        return rollout.reward / spread, add(state.returns, self._by_lane(totals)), discounted
+        # the rows of every lane apart: lanes share the batch equally (`make_lanes`)
+        totals = jnp.moveaxis(totals.reshape(len(totals), *state.returns.mean.shape, -1), -1, 1)
+        return rollout.reward / spread, add(state.returns, totals), discounted
 
     def _epochs(
         self, state: AgentState, first_carry: Carry, rollout: Rollout, advantage: Array, key: Array

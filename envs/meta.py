@@ -60,17 +60,21 @@ _STARTS = 256
 
 
 class LaneState(struct.PyTreeNode):
-    """The state of one lane's environments, batched.
-
-    `starts`, of a simulator alone: first observations and states `[M, ...]`, one of which each trial to come
-    begins from.
-    """
+    """The state of one lane's environments, batched."""
 
     base: Any
     task: Task
     trial: Int[Array, " N"]
     trial_return: Float[Array, " N"]
-    starts: Any = None
+
+
+class SimulatedLaneState(LaneState):
+    """A simulator's, with the `starts` of trials to come: first observations and states `[M, ...]`.
+
+    A class of its own, so that the checkpoints of all others hold what they always held.
+    """
+
+    starts: tuple[Array, Any]
 
 
 class LaneKeys(NamedTuple):
@@ -168,7 +172,8 @@ class MetaEnv:
             else:
                 observation, base = jax.tree.map(lambda leaf, lane=lane: leaf[: lane.count], starts)
             zeros = jnp.zeros(lane.count)
-            states.append(LaneState(base, task, jnp.zeros(lane.count, jnp.int32), zeros, starts))
+            state = (base, task, jnp.zeros(lane.count, jnp.int32), zeros)
+            states.append(LaneState(*state) if starts is None else SimulatedLaneState(*state, starts))
             yes = jnp.ones(lane.count, bool)
             inputs.append(
                 Input(
@@ -278,10 +283,11 @@ class MetaEnv:
 
         task = if_any(meta_end.any(), new_tasks, state.task)
         now, ended = (observation, base), trial_end.any()
-        if state.starts is None:
-            observation, base = if_any(ended, new_trials, now, task)
-        else:  # a state of a simulator's is large, and its step long, whatever the accelerator
+        if isinstance(state, SimulatedLaneState):
+            # a state of a simulator's is large, and its step long, whatever the accelerator
             observation, base = jax.lax.cond(ended, drawn_trials, lambda now, _: now, now, state.starts)
+        else:
+            observation, base = if_any(ended, new_trials, now, task)
         next_input = Input(
             jax.vmap(self._observe)(task, observation),
             jnp.where(meta_end[:, None], 0.0, previous),
@@ -289,12 +295,11 @@ class MetaEnv:
             trial_end,
             meta_end,
         )
-        next_state = LaneState(
-            base,
-            task,
-            jnp.where(meta_end, 0, state.trial + trial_end),
-            jnp.where(trial_end, 0.0, trial_return),
-            state.starts,
+        next_state = state.replace(
+            base=base,
+            task=task,
+            trial=jnp.where(meta_end, 0, state.trial + trial_end),
+            trial_return=jnp.where(trial_end, 0.0, trial_return),
         )
         outcome = Outcome(reward, terminated, truncated, final, trial_end, trial_return, state.trial, raw)
         return next_state, next_input, outcome

@@ -38,7 +38,7 @@ class Checkpoints:
         """The state at `update` (the newest by default), with the structure, shapes and dtypes of `template`.
 
         `template` holds arrays or `jax.ShapeDtypeStruct`s. Raises `ValueError`, one sentence, where there is
-        no such checkpoint, or it is damaged or belongs to another agent.
+        no such checkpoint, or it is damaged, or of another agent or version.
         """
         steps = sorted(self._manager.all_steps())
         update = self.latest() if update is None else update
@@ -54,7 +54,7 @@ class Checkpoints:
         except Exception as error:  # Orbax raises many kinds for a damaged or foreign checkpoint
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ValueError(
-                f"the checkpoint {self.directory / str(update)} is damaged or belongs to another agent "
+                f"the checkpoint {self.directory / str(update)} is damaged, or of another agent or version "
                 f"({first[:200]}); delete it to go on from an older one, or choose another run_dir"
             ) from error
         state = jax.tree.map(

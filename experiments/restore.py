@@ -8,6 +8,7 @@ import jax
 from jax.sharding import Mesh
 
 from ..agents import ENVIRONMENTS, Agent, AgentState
+from ..envs.meta import LaneState
 from .build import build_agent, seed_keys, settings
 from .checkpoint import Checkpoints
 from .config import TrainConfig, train_config
@@ -57,14 +58,34 @@ def checkpointed(state: AgentState, config: TrainConfig) -> Any:
 def restore_state(
     checkpoints: Checkpoints, template: AgentState, config: TrainConfig, step: int | None = None
 ) -> AgentState:
-    """The state of the newest checkpoint (or that of `step`), of the shapes in `template`.
+    """The state of the newest checkpoint (or that of `step`), of the shapes in `template`, or of `_as_begun`.
 
     `ENVIRONMENTS` are None where the run's checkpoints leave them out: see `begin_again_seeds`.
     """
-    held = checkpoints.restore(checkpointed(template, config), step)
+    try:
+        held = checkpoints.restore(checkpointed(template, config), step)
+    except ValueError as error:
+        try:
+            held = checkpoints.restore(checkpointed(_as_begun(template), config), step)
+        except ValueError:
+            raise error from None
     if config.checkpoint_environments:
         return held
     return template.replace(**dict.fromkeys(ENVIRONMENTS), **held)
+
+
+def _as_begun(template: AgentState) -> AgentState:
+    """What a run keeps that began before lanes had spreads and simulators starts of their own.
+
+    Such a run goes on so: with one spread for all lanes, and a simulator's trials that start afresh.
+    """
+    fields = [field.name for field in dataclasses.fields(LaneState)]
+    return template.replace(
+        returns=jax.tree.map(lambda _: template.returns.count, template.returns),
+        env_state=tuple(
+            LaneState(**{name: getattr(lane, name) for name in fields}) for lane in template.env_state
+        ),
+    )
 
 
 def abstract_state(agent: Agent, config: TrainConfig, mesh: Mesh | None = None) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from resetta.agents import Agent, PPOConfig, ppo
+from resetta.agents.normalize import no_statistics
 from resetta.cores import core_names, make_core
 from resetta.cores.none import Memoryless
 from resetta.envs import make_meta_env
@@ -86,13 +87,14 @@ def test_rewards_are_scaled_lane_by_lane():
     lanes = {"pendulum": {}, "mountain_car_continuous": {}, "point_mass": {}}
     meta = make_meta_env(lanes, num_envs=6, trials=1, projection="orthogonal")
     agent = Agent(PPOConfig(minibatches=2, normalize_returns=True), meta, make_core("none", features=8))
-    state = agent.init(jax.random.key(0))
+    state = jax.eval_shape(agent.init, jax.random.key(0))
+    assert state.returns.mean.shape == (3,)
+    state = state.replace(returns=no_statistics((3,)), discounted=jnp.zeros(6))
     no = jnp.zeros((50, 6), bool)
     reward = jax.random.normal(jax.random.key(1), (50, 6)) * jnp.array([1.0, 1.0, 100.0, 100.0, 0.0, 0.0])
     rollout = SimpleNamespace(reward=reward, terminated=no, truncated=no)
     first, returns, _ = agent._scale_rewards(state, rollout)
     np.testing.assert_array_equal(first, reward)  # nothing is known yet
-    assert returns.mean.shape == (3,)
     second, *_ = agent._scale_rewards(state.replace(returns=returns), rollout)
     totals = np.zeros((50, 6))
     for t in range(50):

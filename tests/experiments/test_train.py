@@ -332,7 +332,7 @@ def test_a_truncated_checkpoint(straight, tmp_path, capsys):
     metrics = (copy / "metrics.jsonl").read_bytes()
     for command in ("train", "evaluate"):
         message = refused(capsys, [command, f"run_dir={copy}"])
-        assert "is damaged or belongs to another agent" in message
+        assert "is damaged, or of another agent or version" in message
     assert (copy / "metrics.jsonl").read_bytes() == metrics
 
 
