@@ -180,7 +180,9 @@ class _Bench:
             y = self.function(params, carry, x, reset)[1]
             return jnp.vdot(y, self.weight), y
 
-        return _jit(jax.vmap(jax.value_and_grad(loss, has_aux=True), in_axes=(0, None, None, None)))
+        graded = jax.value_and_grad(loss, has_aux=True)
+        # two seeds also where there are no parameters to say so
+        return _jit(jax.vmap(graded, in_axes=(0, None, None, None), axis_size=2))
 
     @cached_property
     def sensitivity(self) -> Callable[..., Any]:

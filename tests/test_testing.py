@@ -160,6 +160,13 @@ class Engines(Average):
         return 1.1 * u if self.engine == "associative" else u
 
 
+class Bare(Average):
+    """Has nothing to learn; an honest one."""
+
+    def __call__(self, carry, x, reset):
+        return carry, 2 * x
+
+
 class Raises(Average):
     """Never gets as far as an answer."""
 
@@ -197,6 +204,10 @@ def test_a_broken_law_is_found(wrong, law, words):
 
 def test_an_honest_core_passes():
     assert _findings(Average) == []
+
+
+def test_a_core_without_parameters_passes():
+    assert check_core(Bare(features=5), width=5) == []
 
 
 def test_a_finding_reads_as_a_sentence():

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 ITEM, QUERY, FILLER = range(3)  # what a step is for; the fourth flag marks the first step of a (sub-)episode
@@ -146,12 +147,16 @@ class Probe:
         """What a learner's outputs earn, one score per row of a batch: those of the likeliest answers."""
         return self.score(episode, outputs.argmax(-1))
 
-    def measures(self, episode: Episode, outputs: Float[Array, "T B O"]) -> dict[str, Float[Array, " B"]]:
-        """What else is said of a learner's outputs beside the score, by name, a number per row of a batch."""
+    def measures(self, episode: Episode, outputs: Float[Array, "T B O"]) -> dict[str, Float[Array, "B ..."]]:
+        """What else is counted in a learner's outputs beside the score, by name and row of a batch."""
         if not self.whole:
             return {}
         right = ~episode.mask | (outputs.argmax(-1) == episode.targets)
         return {"exact": right.all(0).astype(jnp.float32)}
+
+    def told(self, means: dict[str, np.ndarray]) -> dict[str, float]:
+        """What is said of the means of `measures` over episodes, numbers by name: here the means."""
+        return {name: float(mean) for name, mean in means.items()}
 
     def normalize(self, score: Any) -> Any:
         """(score − blind)/(reference − blind): 0 needs no memory, 1 is the reference; both can be passed."""

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from .base import Episode, Probe
 from .recall import Recall
@@ -85,3 +85,20 @@ class Interference(Probe):
         shown = values.any(-1)[None] & (of == jnp.arange(self.episodes)[:, None])
         tables = jnp.einsum("et,tk,tv->ekv", shown.astype(jnp.float32), keys, values).argmax(-1)
         return jnp.where(keys.any(-1), tables[:, keys.argmax(-1)], -1)
+
+    def measures(self, episode: Episode, outputs: Float[Array, "T B O"]) -> dict[str, Float[Array, " B"]]:
+        """The curve of overwriting, right answers of each episode, and how many later ones are `stale`.
+
+        Stale is what the episode before would have been right with; of guesses, one in `values` is. Nothing
+        is told of questions that come with pairs of their own (`baseline=retrieve`).
+        """
+        if episode.tokens.shape[0] != self.length:
+            return {}
+        answers, parts = outputs.argmax(-1), self.episodes
+        right = ((answers == episode.targets) & episode.mask).reshape(parts, -1, answers.shape[1]).sum(1)
+        believed = jax.vmap(self.stale, 1, 2)(episode.tokens).reshape(parts, parts, -1, answers.shape[1])
+        before = believed[jnp.arange(parts - 1), jnp.arange(1, parts)]  # the one before each
+        later = answers.reshape(parts, -1, answers.shape[1])[1:] == before
+        asked = episode.mask.reshape(parts, -1, answers.shape[1])
+        shares = {f"right in episode {k + 1}": each / self.queries for k, each in enumerate(right)}
+        return {**shares, "stale": (later & asked[1:]).sum((0, 1)) / asked[1:].sum((0, 1))}

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from .base import FILLER, ITEM, QUERY, Episode, Figure, Probe, at
@@ -75,6 +76,37 @@ class ManyShot(Probe):
         phase = jnp.where(query, QUERY, jnp.where(item, ITEM, FILLER))
         tokens = self.encode(phase, point=jnp.where(empty[:, None], 0.0, points), label=shown)
         return self.ask(tokens, labels, query)
+
+    def measures(self, episode: Episode, outputs: Float[Array, "T B O"]) -> dict[str, Float[Array, "B C"]]:
+        """How often the answers name the class whose last example came first, second, …, last of all.
+
+        Nothing is told online, where examples go on coming, and of questions that come with examples of their
+        own (`baseline=retrieve`).
+        """
+        if self.online or episode.tokens.shape[0] != self.length:
+            return {}
+        step = jnp.arange(self.length)[:, None, None]
+        shown = self.field(episode.tokens, "label") > 0
+        order = jnp.where(shown, step, -1).max(0).argsort(-1).argsort(-1)  # [B, C], a place of each class
+        places = jnp.take_along_axis(order[None], outputs.argmax(-1)[..., None], -1)[..., 0]
+        answered = jax.nn.one_hot(places, self.classes) * episode.mask[..., None]
+        return {"places": answered.sum(0) / self.queries}
+
+    def told(self, means: dict[str, np.ndarray]) -> dict[str, float]:
+        """How far answers lean to some places of examples (LIConBench's bias to labels at the end).
+
+        `recency bias` is the Kullback–Leibler divergence, in nats, of the places that answers name from those
+        of the right classes, which are all equally likely; `towards the end` is how much later the answers'
+        places are on average, 0: not at all, 1: always the last, −1: always the first. Chance alone has a
+        bias of about (classes − 1) / (2 · answers).
+        """
+        if "places" not in means:
+            return super().told(means)
+        places = np.asarray(means["places"], np.float64)
+        named = places[places > 0]
+        later = places @ np.linspace(-1, 1, self.classes)
+        bias = float(named @ np.log(named * self.classes))
+        return {"recency bias": bias, "towards the end": float(later)}
 
     def reference(self) -> Figure:
         """That of the nearest mean."""

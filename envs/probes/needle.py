@@ -5,7 +5,8 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+import numpy as np
+from jaxtyping import Array, Float, Int
 
 from .base import FILLER, ITEM, QUERY, Episode, Figure, Probe, at, distinct, exact
 
@@ -82,6 +83,21 @@ class Needle(Probe):
             hay=symbols,
         )
         return self.ask(tokens, at(self.length, body + jnp.arange(self.needles), answers), query)
+
+    def measures(self, episode: Episode, outputs: Float[Array, "T B O"]) -> dict[str, Float[Array, " B"]]:
+        """Where a key can be absent: how many answers abstain, should, and do so where they should."""
+        if not self.absent:
+            return {}
+        does, should = (each == self.values for each in (outputs.argmax(-1), episode.targets))
+        each = {"abstained": does, "absent": should, "rightly": does & should}
+        return {name: (value & episode.mask).sum(0).astype(jnp.float32) for name, value in each.items()}
+
+    def told(self, means: dict[str, np.ndarray]) -> dict[str, float]:
+        """`abstain F1`, of answers that abstain and questions about what was never shown (LongBioBench)."""
+        if not means:
+            return {}
+        both = float(means["abstained"] + means["absent"])
+        return {"abstain F1": 2 * float(means["rightly"]) / both if both else 1.0}
 
     def blind(self) -> Figure:
         """One value, or always to abstain."""

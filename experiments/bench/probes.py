@@ -102,8 +102,8 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
     for each in result["win_rates"]:
         if ranks.index(each["other"]) == ranks.index(each["label"]) + 1:
             notes.append(
-                f"in the same episodes {each['label']} beats {each['other']} at a rate of {each['rate']:.2f} "
-                f"({each['low']:.2f}–{each['high']:.2f}), ties being half"
+                f"in the same episodes {each['label']} beats {each['other']} at a rate of {each['rate']:.2f}"
+                f"{_spread(each)}, ties being half"
             )
     if len(result["categories"]) > 1:
         notes += [f"of these, {name}: {_ranked(of)}" for name, of in result["categories"].items()]
@@ -122,7 +122,12 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
 
 
 def _ranked(ranking: Sequence[Mapping[str, Any]]) -> str:
-    return ", ".join(f"{r['label']} {r['mean']:.2f} ({r['low']:.2f}–{r['high']:.2f})" for r in ranking)
+    return ", ".join(f"{r['label']} {r['mean']:.2f}{_spread(r)}" for r in ranking)
+
+
+def _spread(found: Mapping[str, Any]) -> str:
+    """An interval over seeds; of one seed there is none."""
+    return f" ({found['low']:.2f}–{found['high']:.2f})" if found["seeds"] > 1 else " (one seed)"
 
 
 def _measured(rows: Sequence[Mapping[str, Any]]) -> list[str]:

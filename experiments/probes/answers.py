@@ -64,7 +64,7 @@ def _results(own: ProbesSettings, question: Question, seeds: list[int], bar: Bar
         yield {
             "blocks": [_blocks(test.scores[k]) for test in tests],
             "measures": [
-                {name: float(each[k].mean()) for name, each in test.measures.items()} for test in tests
+                probe.told({name: each[k].mean(0) for name, each in test.measures.items()}) for test in tests
             ],
             "depths": [[float(deep[k].mean()) for deep in each] for each in depths],
             **_training(own, probe, learnt, k),

@@ -10,6 +10,7 @@ import dataclasses
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ...cores import Carry, Core
@@ -105,6 +106,10 @@ class Retrieved(Probe):
     def measures(self, episode: Episode, outputs: Float[Array, "T B O"]) -> dict[str, Float[Array, " B"]]:
         """What the probe measures."""
         return self.probe.measures(episode, outputs)
+
+    def told(self, means: dict[str, np.ndarray]) -> dict[str, float]:
+        """What the probe says of its measures."""
+        return self.probe.told(means)
 
     def episode(self, key: Array) -> Episode:
         """The probe's episode of the key, each question after what matches it."""

@@ -126,7 +126,7 @@ class Examined(NamedTuple):
     """Scores of episodes, and what else the probe measures in them (`Probe.measures`)."""
 
     scores: Float[np.ndarray, "S N"]
-    measures: dict[str, Float[np.ndarray, "S N"]]
+    measures: dict[str, Float[np.ndarray, "S N ..."]]
 
 
 def examine(
@@ -146,7 +146,7 @@ def examine(
         episode = jax.vmap(probe.episode, out_axes=1)(keys)
         outputs = _apply(reader, params, core.initial_carry(several), episode.tokens, episode.reset)[1]
         found = probe.grade(episode, outputs), probe.measures(episode, outputs)
-        return jax.tree.map(jnp.mean, found)
+        return jax.tree.map(lambda each: each.mean(0), found)
 
     def every(params: Any, key: Array) -> tuple[Array, dict[str, Array]]:
         keys = jax.random.split(key, (groups, several))

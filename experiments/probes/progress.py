@@ -16,6 +16,7 @@ class Bar:
     def __init__(self, total: int):
         self._console, self._total, self._number = Console(stderr=True), total, 0
         self._last, self._name, self._progress = -math.inf, "", None
+        self._ended = 0
         self._task: Any = None
 
     def __enter__(self) -> "Bar":
@@ -27,9 +28,12 @@ class Bar:
             self._task = self._progress.add_task("", total=self._total)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._progress is not None:
             self._progress.stop()
+        if kind is not None:
+            said = f"{self._ended} of {self._total} trainings are kept; the same command goes on from there"
+            self._console.print(said, highlight=False, soft_wrap=True)
 
     def begin(self, name: str) -> None:
         """The next training."""
@@ -42,7 +46,8 @@ class Bar:
         self._show(share, f" | {share:.0%} | loss {loss:.3g} | score {score:.3g}")
 
     def end(self) -> None:
-        """The present training is over."""
+        """The present training is over, and kept."""
+        self._ended += 1
         if self._progress is not None:
             self._progress.update(self._task, completed=self._number)
 

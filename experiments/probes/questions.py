@@ -1,6 +1,7 @@
 """What `resetta bench probes` is asked: cores by probes by lengths, and the seeds of each."""
 
 import dataclasses
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,11 @@ def read_questions(configs: Sequence[Mapping[str, Any]]) -> tuple[ProbesSettings
                 known = questions.get(key, question)
                 seeds = sorted({*known.seeds, *question.seeds})
                 questions[key] = dataclasses.replace(question, seeds=tuple(seeds))
+    if "keep" in _given(configs[0]["command"]) and all(own.baseline is None for own in found):
+        raise InputError(
+            f"keep={found[0].keep} says nothing without baseline={'|'.join(BASELINES)}; "
+            "add it, or leave keep out"
+        )
     for field in dataclasses.fields(ProbesSettings):
         values = [getattr(each, field.name) for each in found]
         if field.name not in _SWEPT and any(value != values[0] for value in values):
@@ -140,13 +146,31 @@ def _check_together(own: ProbesSettings, command: str) -> None:
     """Raise `InputError` for settings that contradict each other."""
     if own.length is not None and "length" in own.options:
         raise InputError(f"length={own.length} and options.length={own.options['length']}; give one of them")
-    if own.equal is not None and " core.features=" in command:
+    given = _given(command)
+    if own.equal is not None and "core.features" in given:
         raise InputError(f"equal={own.equal} chooses core.features for each core; leave one of the two out")
+    if own.full_attention and "core.window" in given:
+        raise InputError(
+            "full_attention=true makes core.window as long as the longest episode; "
+            "add full_attention=false, or leave core.window out"
+        )
+    for name, used, cure in (
+        ("amount", own.equal is not None, f"equal={'|'.join(MEASURES)}"),
+        ("factors", own.mode == "extrapolate", "mode=extrapolate"),
+    ):
+        if name in given and not used:
+            value = getattr(own, name)
+            raise InputError(f"{name}={value} says nothing without {cure}; add it, or leave {name} out")
     if own.equal == "state" and own.baseline == "truncate":
         raise InputError(
             "equal=state is about a core's own memory, which baseline=truncate does without; "
             "use equal=parameters or compute"
         )
+
+
+def _given(command: str) -> set[str]:
+    """The keys that a command line sets."""
+    return {word.partition("=")[0].lstrip("+") for word in shlex.split(command)}
 
 
 def _label(config: Mapping[str, Any], own: ProbesSettings) -> str:

@@ -108,7 +108,8 @@ def ranking(rows: Iterable[Row]) -> list[dict[str, Any]]:
         fewest = min(map(len, scores))
         values = np.stack([each[:fewest] for each in scores], -1)
         middle = stratified_bootstrap(values, mean, _REPS, resample_tasks=False)
-        found.append({"label": label, "mean": middle.value, "low": middle.low, "high": middle.high})
+        spread = {"low": middle.low, "high": middle.high, "seeds": fewest}
+        found.append({"label": label, "mean": middle.value, **spread})
     return sorted(found, key=lambda each: -each["mean"])
 
 
@@ -135,7 +136,7 @@ def win_rates(rows: Iterable[Row]) -> list[dict[str, Any]]:
             values = np.stack([each[:fewest] for each in wins], -1)
             middle = stratified_bootstrap(values, mean, _REPS, resample_tasks=False)
             pair = {"label": one, "other": other, "rate": middle.value}
-            found.append({**pair, "low": middle.low, "high": middle.high})
+            found.append({**pair, "low": middle.low, "high": middle.high, "seeds": fewest})
     return found
 
 

@@ -15,9 +15,11 @@ from resetta.cores import Core, make_core
 from resetta.envs.probes import make_probe, probe_names
 from resetta.envs.probes.registry import probe_category
 from resetta.experiments.bench.expand import expand
+from resetta.experiments.bench.probes import _ranked
 from resetta.experiments.cli import main
 from resetta.experiments.probes import answers, source
 from resetta.experiments.probes.learn import Budget, examine, learn
+from resetta.experiments.probes.progress import Bar
 from resetta.experiments.probes.questions import MEASURES, read_questions
 from resetta.experiments.probes.source import code_of
 from resetta.experiments.probes.summary import (
@@ -201,6 +203,10 @@ def test_mistakes_are_answered_in_a_sentence(capsys):
     assert "in_length, extrapolate" in refused("core=gru", "mode=both")
     assert "length=8 and options.length=9; give one" in refused("core=gru", "length=8", "options.length=9")
     assert "leave one of the two out" in refused("core=gru", "equal=parameters", "core.features=16")
+    assert "amount=9 says nothing without equal=parameters|state|compute" in refused("core=gru", "amount=9")
+    assert "factors=[2] says nothing without mode=extrapolate" in refused("core=gru", "factors=[2]")
+    assert "keep=4 says nothing without baseline=truncate|retrieve" in refused("core=gru", "keep=4")
+    assert "add full_attention=false" in refused("core=attention", "core.window=32", "probe=tmaze")
     assert "use equal=parameters or compute" in refused("core=gru", "equal=state", "baseline=truncate")
 
 
@@ -330,6 +336,22 @@ def test_what_no_core_learns_is_left_out_of_the_ranking():
     assert [each["label"] for each in ranking(rows)] == ["a", "b"]
     assert ranking(rows)[0]["mean"] == pytest.approx((0.95 - 0.25) / 0.75)
     assert ranking(rows[2:]) == []
+
+
+def test_of_one_seed_no_interval_is_told():
+    rows = [row("a", [1.0]), row("b", [0.5])]
+    assert _ranked(ranking(rows)) == "a 1.00 (one seed), b 0.33 (one seed)"
+    assert _ranked(ranking([row("a", [1.0, 1.0])])) == "a 1.00 (1.00–1.00)"
+    assert win_rates(rows)[0]["seeds"] == 1
+
+
+def test_a_grid_that_is_stopped_says_what_is_kept(capsys):
+    with pytest.raises(KeyboardInterrupt), Bar(3) as bar:
+        bar.begin("one")
+        bar.end()
+        bar.begin("another")
+        raise KeyboardInterrupt
+    assert "1 of 3 trainings are kept; the same command goes on from there" in capsys.readouterr().err
 
 
 def test_win_rates_count_ties_as_half():

@@ -1,0 +1,69 @@
+"""What probes count beside scores: bias to places, abstaining, and what earlier episodes said."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from resetta.envs.probes import make_probe
+from resetta.envs.probes.base import Episode
+
+
+def drawn(name, rows=64, **options):
+    probe = make_probe(name, **options)
+    return probe, jax.jit(probe.sequences, static_argnums=1)(jax.random.key(0), rows)
+
+
+def told(probe, batch, answers):
+    """What is said of answers `[T, B]`."""
+    counted = probe.measures(batch, jax.nn.one_hot(answers, probe.num_answers))
+    return probe.told({name: np.asarray(each).mean(0) for name, each in counted.items()})
+
+
+def test_labels_of_late_examples_are_a_bias():
+    probe, batch = drawn("many_shot", rows=256, classes=4, shots=2)
+    labels = np.asarray(probe.field(batch.tokens, "label"))
+    shown = labels.any(-1)
+    last, first = labels[shown.sum(0)[0] - 1].argmax(-1), labels[0].argmax(-1)
+    assert (shown.sum(0) == 8).all()
+    honest = told(probe, batch, batch.targets)
+    assert honest["recency bias"] < 0.005
+    assert abs(honest["towards the end"]) < 0.03
+    always = told(probe, batch, np.broadcast_to(last, batch.targets.shape))
+    assert always["recency bias"] == pytest.approx(np.log(4))
+    assert always["towards the end"] == pytest.approx(1)
+    half = np.where(np.arange(probe.length)[:, None] % 2, batch.targets, last)
+    assert 0.1 < told(probe, batch, half)["recency bias"] < 0.6
+    begun = told(probe, batch, np.broadcast_to(first, batch.targets.shape))
+    assert begun["towards the end"] < -0.2  # its last example may come late
+
+
+def test_abstaining_has_an_f1():
+    probe, batch = drawn("abstain_needle", rows=256)
+    absent = float((batch.targets == probe.values)[-1].mean())
+    assert told(probe, batch, batch.targets) == {"abstain F1": 1}
+    assert told(probe, batch, jnp.zeros_like(batch.targets)) == {"abstain F1": 0}
+    always = told(probe, batch, jnp.full_like(batch.targets, probe.values))
+    assert always["abstain F1"] == pytest.approx(2 * absent / (1 + absent))
+    assert told(*drawn("needle", rows=2), jnp.zeros((64, 2), int)) == {}
+
+
+def test_what_an_earlier_episode_said_is_stale_and_what_is_right_is_told_by_episode():
+    probe, batch = drawn("interference")
+    names = [f"right in episode {k}" for k in (1, 2, 3)]
+    right = told(probe, batch, batch.targets)
+    assert right == pytest.approx({**dict.fromkeys(names, 1), "stale": 0})
+    believed = np.asarray(jax.vmap(probe.stale, 1, 2)(batch.tokens))
+    first = told(probe, batch, np.maximum(believed[0], 0))  # a memory that is never overwritten
+    assert first["right in episode 1"] == pytest.approx(1)
+    assert first["right in episode 2"] == 0
+    assert first["stale"] == pytest.approx(0.5)  # all of the second's, none of the third's
+
+
+def test_nothing_of_places_is_told_where_each_question_has_its_own_examples():
+    for name in ("many_shot", "interference"):
+        probe = make_probe(name)
+        shape = 9, 2  # steps of all questions with their examples
+        no = np.zeros(shape)
+        few = Episode(np.zeros((*shape, probe.width)), no, no, no, np.zeros((*shape, probe.num_answers)))
+        assert probe.measures(few, jnp.zeros((*shape, probe.num_answers))) == {}
