@@ -346,11 +346,15 @@ def test_of_one_seed_no_interval_is_told():
 
 
 def test_a_grid_that_is_stopped_says_what_is_kept(capsys):
-    with pytest.raises(KeyboardInterrupt), Bar(3) as bar:
-        bar.begin("one")
-        bar.end()
-        bar.begin("another")
-        raise KeyboardInterrupt
+    def stopped():
+        with Bar(3) as bar:
+            bar.begin("one")
+            bar.end()
+            bar.begin("another")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
     assert "1 of 3 trainings are kept; the same command goes on from there" in capsys.readouterr().err
 
 
