@@ -193,7 +193,9 @@ class FrameAttentionLayer(nn.Module):
 
         if blocks == 1:
             return one(0)[:, :length]
-        y = jax.lax.map(jax.checkpoint(one), jnp.arange(blocks) * block)  # [blocks, B, block, N, D]
+        # twice: in a loop over layers, once would keep who sees whom, which no gradient passes, of every block
+        one = jax.checkpoint(jax.checkpoint(one))
+        y = jax.lax.map(one, jnp.arange(blocks) * block)  # [blocks, B, block, N, D]
         return jnp.moveaxis(y, 0, 1).reshape(batch, blocks * block, *y.shape[3:])[:, :length]
 
     def _places(self, times: Array, segments: Array) -> Places:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from resetta.cores import attention, make_core
+from resetta.cores import attention, frame_attention, make_core
 from resetta.cores.attention import Places, attend, attend_blocks, attend_in_turns
 from resetta.cores.rope import positions, rotate
 
@@ -152,10 +152,11 @@ def _sizes(jaxpr):
                 yield from _sizes(getattr(inner, "jaxpr", inner))
 
 
-def _program(length, trained=False, **options):
-    core = make_core("attention", features=8, num_heads=2, **options)
-    carry = core.initial_carry(1)
-    x, reset = jnp.zeros((length, 1, 8)), jnp.zeros((length, 1), bool)
+def _program(length, trained=False, name="attention", **options):
+    core = make_core(name, features=12, num_heads=2, **options)
+    size = (2, 2) if core.spatial else None
+    carry = core.initial_carry(1, size)
+    x, reset = jnp.zeros((length, 1, *(size or ()), 12)), jnp.zeros((length, 1), bool)
     params = jax.eval_shape(core.init, jax.random.key(0), carry, x, reset)
 
     def loss(*inputs):
@@ -170,11 +171,13 @@ def test_memory_is_linear_in_time_beyond_the_window():
     assert long == 4 * short
 
 
+@pytest.mark.parametrize("name", ["attention", "frame_attention"])
 @pytest.mark.parametrize("trained", [False, True])
-def test_memory_is_linear_in_time_with_a_window_as_long(trained, monkeypatch):
+def test_memory_is_linear_in_time_with_a_window_as_long(trained, name, monkeypatch):
+    monkeypatch.setattr(frame_attention, "BLOCK_TOKENS", 8)
     monkeypatch.setattr(attention, "_QUERIES", 16)
     monkeypatch.setattr(attention, "_MANY_SCORES", 0)
-    short, long = (max(_program(length, trained, window=length)) for length in (64, 256))
+    short, long = (max(_program(length, trained, name, window=length)) for length in (64, 256))
     assert long == 4 * short
 
 

@@ -110,6 +110,14 @@ def test_a_query_that_may_attend_to_nothing_gives_zero_and_so_is_every_gradient(
     assert all((np.asarray(a) == 0).all() for a in kernels(9)(given, y_bar, query, nothing))
 
 
+def test_several_agents_attend_at_once():
+    problems = [problem(20, 9, seed) for seed in (0, 1)]
+    got = jax.vmap(kernels(9))(*jax.tree.map(lambda *a: np.stack(a), *problems))
+    for i, one in enumerate(problems):
+        for each, wanted in zip(got, definition(*one, 9), strict=True):
+            np.testing.assert_allclose(each[i], wanted, atol=4e-6)
+
+
 def test_blocks_that_no_query_of_a_block_sees_are_not_walked():
     # Selecting non-finite entries away is done outside: what is walked inside shows.
     plan = attention_kernels._Plan(Tiling(*[Blocks(16, 16, 4, 2)] * 3), 16, 64, 16, 16)
