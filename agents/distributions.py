@@ -41,7 +41,7 @@ class Policy(Protocol):
         ...
 
     def entropy(self, params: Array) -> Float[Array, "..."]:
-        """Entropy of the distribution (for continuous actions: of the squashed one, within 0.05)."""
+        """Entropy of the distribution (for continuous actions: of the squashed one, within 0.05 each)."""
         ...
 
     def preference(self, params: Array, raw: Array) -> Float[Array, "..."]:

@@ -193,7 +193,7 @@ class FrameAttentionLayer(nn.Module):
 
         if blocks == 1:
             return one(0)[:, :length]
-        # twice: in a loop over layers, once would keep who sees whom, which no gradient passes, of every block
+        # again: in a loop over layers, who sees whom, which no gradient passes, would be kept of every block
         one = jax.checkpoint(jax.checkpoint(one))
         y = jax.lax.map(one, jnp.arange(blocks) * block)  # [blocks, B, block, N, D]
         return jnp.moveaxis(y, 0, 1).reshape(batch, blocks * block, *y.shape[3:])[:, :length]
