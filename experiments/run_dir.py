@@ -265,7 +265,15 @@ def _of_video(config: Mapping[str, Any]) -> bool:
 def _check_same(path: Path, saved: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     # a run from before a key existed did what the key's absence means
     absent = defaults(VideoConfig if _of_video(config) else TrainConfig)
-    old, new = absent | flat(saved), absent | flat(plain(config, digits=None))
+    there, here = flat(saved), flat(plain(config, digits=None))
+    gained = {key for key in here if key.startswith("core.") and key not in there}
+    core = here.get("core.name")
+    if gained and core is not None and core == there.get("core.name"):
+        from ..cores import core_options  # not at the top: it loads JAX
+
+        options = core_options(core).items()
+        absent |= {f"core.{name}": value for name, value in options if f"core.{name}" in gained}
+    old, new = absent | there, absent | here
     differing = [
         k for k in [*old, *(k for k in new if k not in old)] if old.get(k, _ABSENT) != new.get(k, _ABSENT)
     ]

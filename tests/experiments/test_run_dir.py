@@ -110,6 +110,12 @@ def test_a_run_from_before_a_key_existed_goes_on_with_its_default(tmp_path):
         RunDir.open(config(path, stagger=True))
     RunDir.open(config(path)).close()  # nor need a version that does not know the key refuse it
 
+    attention = tmp_path / "attention"
+    RunDir.open(config(attention, core={"name": "attention", "window": 9})).close()
+    RunDir.open(config(attention, core={"name": "attention", "window": 9, "attend": None})).close()
+    with pytest.raises(InputError, match=r"core.attend is null there and plain here"):
+        RunDir.open(config(attention, core={"name": "attention", "window": 9, "attend": "plain"}))
+
     video = tmp_path / "video"
     RunDir.open(config(video, data={"name": "balls"}, autoencoder={"path": None})).close()
     later = config(video, data={"name": "balls"}, autoencoder={"path": None, "steps": None, "lr": 2e-3})
