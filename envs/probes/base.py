@@ -88,6 +88,11 @@ class Probe:
         return 1
 
     @property
+    def diffusion(self) -> float:
+        """Of the `scope` steps, how many there are to each of their longest run; see `diffusion`."""
+        return 1.0
+
+    @property
     def trials(self) -> int:
         """How many trials the environment makes of an episode: as many as it has resets."""
         return 1

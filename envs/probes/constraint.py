@@ -118,6 +118,11 @@ class Preference(Probe):
         """The rule and a step that breaks it."""
         return 2
 
+    @property
+    def diffusion(self) -> float:
+        """Apart, unless the only violation follows the rule at once."""
+        return 2 - (self.violations == 1) / (2 * self.steps)
+
     def episode(self, key: Array) -> Episode:
         """Allowed choices, copied, and violations in one of the copies."""
         key_rule, key_choices, key_where, key_which = jax.random.split(key, 4)

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from .base import FILLER, ITEM, QUERY, Episode, Figure, Probe, at, distinct, exact
+from .diffusion import scattered_diffusion
 
 
 def scattered(key: Array, count: int, among: int, depth: float | None = None) -> Int[Array, " count"]:
@@ -140,6 +141,11 @@ class AncestralTrace(Probe):
     def scope(self) -> int:
         """A fact per hop."""
         return self.hops
+
+    @property
+    def diffusion(self) -> float:
+        """Facts in random order."""
+        return scattered_diffusion(self.hops, self.names - 1)
 
     def episode(self, key: Array) -> Episode:
         """Facts scattered, then a name."""

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from .base import FILLER, ITEM, QUERY, Episode, Figure, Probe, at
+from .diffusion import sorted_diffusion
 from .figures import simulated
 from .needle import scattered
 
@@ -81,6 +82,11 @@ class Spans(Probe):
     def scope(self) -> int:
         """The spans asked for: which is the third depends on where the first two were."""
         return self.spans
+
+    @property
+    def diffusion(self) -> float:
+        """As `scatter` says, among the items."""
+        return sorted_diffusion(self.spans, self.items // self.spans, self.scatter)
 
     def episode(self, key: Array) -> Episode:
         """Items scattered over all steps but the last `spans`, which are the question."""

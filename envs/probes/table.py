@@ -9,6 +9,7 @@ from jaxtyping import Array
 
 from .base import FILLER, ITEM, QUERY, Episode, Figure, Probe, at, distinct, exact
 from .chance import binomial
+from .diffusion import scattered_diffusion
 
 QUESTIONS = ("cell", "largest", "count")
 
@@ -53,6 +54,11 @@ class TableRecall(Probe):
     def scope(self) -> int:
         """A cell, a row, or a column."""
         return {"cell": 1, "largest": self.columns, "count": self.rows}[self.question]
+
+    @property
+    def diffusion(self) -> float:
+        """Cells in random order."""
+        return scattered_diffusion(self.scope, self.rows * self.columns)
 
     def episode(self, key: Array) -> Episode:
         """Every row a random choice of different values."""

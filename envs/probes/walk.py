@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from .base import FILLER, ITEM, QUERY, Episode, Figure, Probe, at, exact
+from .diffusion import scattered_diffusion
 
 
 def uniform_prefix(chance: float, steps: int) -> Figure:
@@ -127,6 +128,11 @@ class TableExtract(Probe):
     def scope(self) -> int:
         """All records of the tag."""
         return self.matches
+
+    @property
+    def diffusion(self) -> float:
+        """Records in random order."""
+        return scattered_diffusion(self.matches, self.tags * self.matches)
 
     def episode(self, key: Array) -> Episode:
         """Shuffled records and a tag."""

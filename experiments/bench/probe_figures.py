@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..plots import COLORS, INK, new_figure, styled
-from ..probes.summary import normalized, probes_of
+from ..probes.summary import SCATTERED, WIDE, normalized, probes_of
 from .figures import heat_maps
 
 if TYPE_CHECKING:
@@ -43,6 +43,31 @@ def _depths(rows: Rows, label: str, probe: str) -> Any:
     depths = [f"depth {depth:g}" for depth in (of[0]["depths"] if of else [])]
     lengths = [str(row["length"]) for row in of]
     return f"{label}: {probe}", depths, lengths, np.stack(columns, -1) if columns else np.zeros((0, 0))
+
+
+def quadrants(rows: Rows) -> "Figure | None":
+    """Mean scores by how many steps an answer needs and how far apart they lie; None where all are alike."""
+    if any("diffusion" not in row for row in rows):  # measured before it was told
+        return None
+    kinds = [(row["diffusion"] >= SCATTERED, row["scope"] >= WIDE, row["label"]) for row in rows]
+    if len({kind[:2] for kind in kinds}) < 2:
+        return None
+    maps = []
+    down, across = (
+        [f"{name} < {least:g}", f"{name} ≥ {least:g}"]
+        for name, least in (("diffusion", SCATTERED), ("scope", WIDE))
+    )
+    for label in labels_of(rows):
+        values = np.full((2, 2), np.nan)
+        for cell in np.ndindex(2, 2):
+            scored = [
+                row["normalized"]["value"]
+                for row, kind in zip(rows, kinds, strict=True)
+                if kind == (*cell, label)
+            ]
+            values[cell] = np.mean(scored) if scored else np.nan
+        maps.append((label, down, across, values))
+    return heat_maps(maps)
 
 
 def options(rows: Rows) -> "Figure | None":
@@ -144,6 +169,7 @@ def mixing(rows: Rows) -> "Figure | None":
 
 PICTURES = {
     "scores": ("Scores, and lengths by depths", scores),
+    "quadrants": ("Scores by scope and diffusion", quadrants),
     "options": ("Scores against what makes a probe harder", options),
     "recall": ("What can be read from the memory", recall),
     "mixing": ("What outputs depend on", mixing),

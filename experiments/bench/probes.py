@@ -22,6 +22,7 @@ from ..probes.summary import (
     normalized,
     not_learnt,
     of_categories,
+    of_quadrants,
     probes_of,
     ranking,
     win_rates,
@@ -59,6 +60,7 @@ def run(configs: Sequence[Mapping[str, Any]]) -> None:
         "ranking": ranking(rows),
         "win_rates": win_rates(rows),
         "categories": of_categories(rows),
+        "quadrants": of_quadrants(rows),
         "effective_lengths": effective_lengths(rows),
         "correlations": correlations(rows),
     }
@@ -105,8 +107,10 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
                 f"in the same episodes {each['label']} beats {each['other']} at a rate of {each['rate']:.2f}"
                 f"{_spread(each)}, ties being half"
             )
-    if len(result["categories"]) > 1:
-        notes += [f"of these, {name}: {_ranked(of)}" for name, of in result["categories"].items()]
+    for kinds in ("categories", "quadrants"):
+        found = result.get(kinds, {})  # earlier results have no quadrants
+        if len(found) > 1:
+            notes += [f"of these, {name}: {_ranked(of)}" for name, of in found.items()]
     for each in result["effective_lengths"]:
         text = each["effective"] or f"undefined, below {FLOOR} at {each['lengths'][0]}"
         notes.append(
@@ -127,7 +131,7 @@ def _ranked(ranking: Sequence[Mapping[str, Any]]) -> str:
 
 def _spread(found: Mapping[str, Any]) -> str:
     """An interval over seeds; of one seed there is none."""
-    return f" ({found['low']:.2f}–{found['high']:.2f})" if found["seeds"] > 1 else " (one seed)"
+    return f" ({found['low']:.2f}–{found['high']:.2f})" if found.get("seeds") != 1 else " (one seed)"
 
 
 def _measured(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 _CAPTIONS = {
     "scores": "0 is the best that can be had without memory, 1 the reference; below, what was hidden at each "
     "depth of an episode of each length.",
+    "quadrants": "Scope is how many steps an answer depends on; diffusion is their number over the length of "
+    "their longest run without another item between them. Means over probes.",
     "options": "Means and 95 % bootstrap intervals over seeds and episodes.",
     "recall": "R² of a ridge regression from the carry after the last step to the token so many steps before "
     "it, fitted to one half of 512 episodes and judged on the other; the first seed.",

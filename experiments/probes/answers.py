@@ -115,6 +115,7 @@ def _row(question: Question, test: int, results: Sequence[Any], own: ProbesSetti
         "trained_length": question.probe.length,
         "length": probe.length,
         "scope": probe.scope,
+        "diffusion": round(probe.diffusion, 4),
         **{which: figure._asdict() for which, figure in figures.items()},
         "seeds": list(question.seeds),
         "scores": [float(np.mean(result["blocks"][test])) for result in results],

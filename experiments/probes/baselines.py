@@ -83,6 +83,11 @@ class Retrieved(Probe):
         """The probe's."""
         return self.probe.scope
 
+    @property
+    def diffusion(self) -> float:
+        """The probe's."""
+        return self.probe.diffusion
+
     def random(self) -> Figure:
         """The probe's."""
         return self.probe.random()

@@ -1,7 +1,7 @@
 """What rows of scores say: intervals, what was learnt, effective lengths, a ranking, correlations."""
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from ..stats import Interval, mean, stratified_bootstrap
 KEEPS = 0.85  # of the value at the first length, for a length to count as reached
 FLOOR = 0.5  # the normalised score below which no effective length is defined
 FEWEST_CORES = 8  # points below which no rank correlation is given
+WIDE, SCATTERED = 3, 1.5  # the scope and the diffusion from which on they are called so
 _REPS = 1000
 
 Row = Mapping[str, Any]
@@ -150,19 +151,31 @@ def _wins(one: Row, other: Row) -> Float[np.ndarray, " S"]:
 
 def of_categories(rows: Iterable[Row]) -> dict[str, list[dict[str, Any]]]:
     """`ranking` within each category of probes, where some core has learnt some of it."""
-    found = {name: ranking(of) for name, of in _by_category(rows).items()}
+    return _ranked_by(lambda row: row["category"], rows)
+
+
+def of_quadrants(rows: Iterable[Row]) -> dict[str, list[dict[str, Any]]]:
+    """`ranking` within each `quadrant`, where some core has learnt some of it."""
+    return _ranked_by(quadrant, rows)
+
+
+def quadrant(row: Row) -> str:
+    """How much an answer depends on, and how far apart that lies (Goldman et al. 2024, arXiv 2407.00402)."""
+    scope = f"scope {WIDE} or more" if row["scope"] >= WIDE else f"scope below {WIDE}"
+    apart = row["diffusion"] >= SCATTERED
+    return f"{scope}, diffusion {f'{SCATTERED} or more' if apart else f'below {SCATTERED}'}"
+
+
+def _ranked_by(kind: Callable[[Row], str], rows: Iterable[Row]) -> dict[str, list[dict[str, Any]]]:
+    of: dict[str, list[Row]] = {}
+    for row in rows:
+        of.setdefault(kind(row), []).append(row)
+    found = {name: ranking(each) for name, each in of.items()}
     return {name: ranked for name, ranked in found.items() if ranked}
 
 
-def _by_category(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    found: dict[str, list[Row]] = {}
-    for row in rows:
-        found.setdefault(row["category"], []).append(row)
-    return found
-
-
 def correlations(rows: Iterable[Row]) -> dict[str, Any] | None:
-    """Spearman's rank correlations over cores, between questions and between the means of categories.
+    """Spearman's rank correlations over cores, between questions and the means of categories and quadrants.
 
     None below `FEWEST_CORES` cores.
     """
@@ -172,16 +185,14 @@ def correlations(rows: Iterable[Row]) -> dict[str, Any] | None:
     if len(labels) < FEWEST_CORES or len(asked) < 2:
         return None
     scores = [[float(normalized(row, row["scores"]).mean()) for row in of] for of in asked.values()]
-    members: dict[str, list[list[float]]] = {}
-    for of, values in zip(asked.values(), scores, strict=True):
-        members.setdefault(of[0]["category"], []).append(values)
-    means = np.array([np.mean(values, 0) for values in members.values()])
-    return {
-        "questions": list(asked),
-        "spearman": spearman(np.array(scores)).tolist(),
-        "categories": list(members),
-        "spearman_of_categories": spearman(means).tolist(),
-    }
+    found = {"questions": list(asked), "spearman": spearman(np.array(scores)).tolist()}
+    for kinds, kind in (("categories", lambda row: row["category"]), ("quadrants", quadrant)):
+        members: dict[str, list[list[float]]] = {}
+        for of, values in zip(asked.values(), scores, strict=True):
+            members.setdefault(kind(of[0]), []).append(values)
+        means = np.array([np.mean(values, 0) for values in members.values()])
+        found |= {kinds: list(members), f"spearman_of_{kinds}": spearman(means).tolist()}
+    return found
 
 
 def spearman(values: Float[np.ndarray, "Q C"]) -> Float[np.ndarray, "Q Q"]:

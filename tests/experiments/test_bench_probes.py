@@ -15,6 +15,7 @@ from resetta.cores import Core, make_core
 from resetta.envs.probes import make_probe, probe_names
 from resetta.envs.probes.registry import probe_category
 from resetta.experiments.bench.expand import expand
+from resetta.experiments.bench.probe_figures import quadrants
 from resetta.experiments.bench.probes import _ranked
 from resetta.experiments.cli import main
 from resetta.experiments.probes import answers, source
@@ -28,6 +29,7 @@ from resetta.experiments.probes.summary import (
     effective_lengths,
     not_learnt,
     of_categories,
+    of_quadrants,
     ranking,
     spearman,
     win_rates,
@@ -313,6 +315,8 @@ def row(label, values, probe="needle", length=16, **more):
         "label": label,
         "probe": probe,
         "category": probe_category(probe),
+        "scope": 1,
+        "diffusion": 1.0,
         "options": {"length": length},
         "mode": "in_length",
         "trained_length": length,
@@ -382,6 +386,22 @@ def test_cores_are_ranked_within_categories():
     assert found["aggregate"][0]["mean"] == pytest.approx((0.75 - 0.25) / 0.75)
 
 
+def test_cores_are_ranked_by_scope_and_diffusion_and_drawn_so():
+    wide, apart = {"scope": 4, "diffusion": 1.0}, {"scope": 4, "diffusion": 2.0}
+    rows = [row("a", [1.0]), row("b", [0.5]), row("a", [0.5], "sorting", **wide)]
+    rows += [row("b", [0.75], "sorting", **wide)]
+    found = of_quadrants(rows)
+    assert {name: [each["label"] for each in ranked] for name, ranked in found.items()} == {
+        "scope below 3, diffusion below 1.5": ["a", "b"],
+        "scope 3 or more, diffusion below 1.5": ["b", "a"],
+    }
+    rows = [{**each, "normalized": {"value": 0.5}} for each in rows]
+    assert quadrants(rows[:2]) is None
+    drawn = quadrants([*rows, {**row("a", [0.1], "timeline", **apart), "normalized": {"value": 0.1}}])
+    assert drawn is not None
+    assert quadrants([{"scope": 1}]) is None  # of results from before
+
+
 def test_effective_length():
     assert effective_length([16, 32, 64], [1.0, 0.86, 0.84]) == 32
     assert effective_length([16, 32, 64], [1.0, 0.8, 0.95]) == 16  # at every shorter length too
@@ -401,6 +421,8 @@ def test_rank_correlations():
     assert correlations(rows) == {
         "questions": ["needle @16", "majority @16"],
         "spearman": [[pytest.approx(1)] * 2] * 2,
+        "quadrants": ["scope below 3, diffusion below 1.5"],
+        "spearman_of_quadrants": [[pytest.approx(1)]],
         "categories": ["lookup", "aggregate"],
         "spearman_of_categories": [[pytest.approx(1)] * 2] * 2,
     }

@@ -7,10 +7,12 @@ import jax
 import numpy as np
 import pytest
 
-from resetta.envs.probes import make_probe
+from resetta.envs.probes import make_probe, probe_names
+from resetta.envs.probes.diffusion import scattered_diffusion
 from resetta.envs.probes.figures import simulate
 from resetta.envs.probes.panning import MOVES
 from resetta.envs.probes.sprites import COLOURS
+from resetta.experiments.probes.summary import quadrant
 
 EPISODES = 64
 
@@ -547,8 +549,8 @@ def altered(probe, tokens, t):
 @pytest.mark.parametrize("name", SMALL)
 def test_the_scope_is_what_an_answer_depends_on(name):
     probe, batch = drawn(name, **SMALL[name])
-    most = 0  # chance hides some dependences: the most over episodes counts
-    for row in range(16):
+    counts, spread = [], []  # chance hides some dependences: the most over episodes counts
+    for row in range(48):
         tokens, mask = batch.tokens[:, row], batch.mask[:, row]
         last = np.flatnonzero(mask)[-1]
 
@@ -558,5 +560,30 @@ def test_the_scope_is_what_an_answer_depends_on(name):
             except (KeyError, IndexError):  # the solver misses what was taken
                 return True
 
-        most = max(most, sum(any(map(wrong, altered(probe, tokens, t))) for t in np.flatnonzero(~mask)))
-    assert most == probe.scope
+        items = np.flatnonzero(probe.field(tokens, "item") == 1)
+        needed = [any(map(wrong, altered(probe, tokens, t))) for t in items]
+        runs = [len(list(run)) for need, run in itertools.groupby(needed) if need]
+        counts.append(sum(needed))
+        spread.append(sum(needed) / max(runs, default=1))
+    assert max(counts) == probe.scope
+    spread = np.array(spread)[np.array(counts) == probe.scope]
+    assert abs(spread.mean() - probe.diffusion) <= 4 * spread.std() / np.sqrt(len(spread)) + 0.1
+
+
+def test_diffusion_is_the_mean_over_all_choices_and_grows_with_scatter():
+    for needed, among in ((1, 5), (2, 7), (4, 9), (4, 4)):
+        choices = list(itertools.combinations(range(among), needed))
+        runs = [
+            max(len(list(run)) for need, run in itertools.groupby(i in chosen for i in range(among)) if need)
+            for chosen in choices
+        ]
+        assert scattered_diffusion(needed, among) == pytest.approx(np.mean(needed / np.array(runs)))
+    found = [make_probe("explicit_multi", scatter=scatter).diffusion for scatter in (0, 0.5, 1, 0.999)]
+    assert found[0] == 1 < found[1] < found[2]
+    assert found[3] == pytest.approx(found[2], rel=0.02)  # drawn, and exact
+
+
+def test_probes_are_of_all_kinds_of_scope_and_diffusion():
+    rows = [{"scope": p.scope, "diffusion": p.diffusion} for p in map(make_probe, probe_names())]
+    assert len({*map(quadrant, rows)}) == 4
+    assert all(1 <= row["diffusion"] <= row["scope"] for row in rows)
