@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..build import settings
+from ..listing import core_classes
 from ..plots import save_png
 from ..probes.answers import answer
 from ..probes.questions import read_questions
@@ -22,6 +23,7 @@ from ..probes.summary import (
     normalized,
     not_learnt,
     of_categories,
+    of_classes,
     of_quadrants,
     probes_of,
     ranking,
@@ -61,6 +63,7 @@ def run(configs: Sequence[Mapping[str, Any]]) -> None:
         "win_rates": win_rates(rows),
         "categories": of_categories(rows),
         "quadrants": of_quadrants(rows),
+        "classes": of_classes(rows, core_classes),
         "effective_lengths": effective_lengths(rows),
         "correlations": correlations(rows),
     }
@@ -111,6 +114,9 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
         found = result.get(kinds, {})  # earlier results have no quadrants
         if len(found) > 1:
             notes += [f"of these, {name}: {_ranked(of)}" for name, of in found.items()]
+    if len(result.get("classes", ())) > 1:
+        told = [f"{of['class']} {of['mean']:.2f} (best: {of['best']})" for of in result["classes"]]
+        notes.append(f"by class of core, the mean over its cores: {', '.join(told)}")
     for each in result["effective_lengths"]:
         text = each["effective"] or f"undefined, below {FLOOR} at {each['lengths'][0]}"
         notes.append(

@@ -154,6 +154,29 @@ def of_categories(rows: Iterable[Row]) -> dict[str, list[dict[str, Any]]]:
     return _ranked_by(lambda row: row["category"], rows)
 
 
+def of_classes(rows: Iterable[Row], classes: Callable[[str], Sequence[str]]) -> list[dict[str, Any]]:
+    """Classes of cores by the mean of `ranking` over their cores, each with its best; `classes` are a core's.
+
+    A core has several, or none if it is a user's own; what is a baseline of a core is none of its class.
+    """
+    rows = list(rows)
+    cores = {row["label"]: row["core"] for row in rows if row.get("baseline") is None}
+    of: dict[str, list[dict[str, Any]]] = {}
+    for each in ranking(rows):  # the best first
+        for name in classes(cores[each["label"]]) if each["label"] in cores else ():
+            of.setdefault(name, []).append(each)
+    found = [
+        {
+            "class": name,
+            "mean": float(np.mean([each["mean"] for each in ranked])),
+            "best": ranked[0]["label"],
+            "labels": [each["label"] for each in ranked],
+        }
+        for name, ranked in of.items()
+    ]
+    return sorted(found, key=lambda each: -each["mean"])
+
+
 def of_quadrants(rows: Iterable[Row]) -> dict[str, list[dict[str, Any]]]:
     """`ranking` within each `quadrant`, where some core has learnt some of it."""
     return _ranked_by(quadrant, rows)

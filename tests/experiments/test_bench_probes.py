@@ -18,6 +18,7 @@ from resetta.experiments.bench.expand import expand
 from resetta.experiments.bench.probe_figures import quadrants
 from resetta.experiments.bench.probes import _ranked
 from resetta.experiments.cli import main
+from resetta.experiments.listing import core_classes
 from resetta.experiments.probes import answers, source
 from resetta.experiments.probes.learn import Budget, examine, learn
 from resetta.experiments.probes.progress import Bar
@@ -29,6 +30,7 @@ from resetta.experiments.probes.summary import (
     effective_lengths,
     not_learnt,
     of_categories,
+    of_classes,
     of_quadrants,
     ranking,
     spearman,
@@ -400,6 +402,15 @@ def test_cores_are_ranked_by_scope_and_diffusion_and_drawn_so():
     drawn = quadrants([*rows, {**row("a", [0.1], "timeline", **apart), "normalized": {"value": 0.1}}])
     assert drawn is not None
     assert quadrants([{"scope": 1}]) is None  # of results from before
+
+
+def test_classes_of_cores_are_ranked_by_the_mean_of_their_cores():
+    rows = [row("gru", [1.0], core="gru"), row("s5", [0.625], core="s5"), row("mine", [0.5], core="m:Mine")]
+    rows.append(row("gru truncate 4", [0.25], core="gru", baseline="truncate"))
+    found = {each["class"]: (each["mean"], each["best"]) for each in of_classes(rows, core_classes)}
+    assert list(found) == ["gated", "recurrent", "structural"]
+    assert found == {"gated": (1, "gru"), "recurrent": (0.75, "gru"), "structural": (0.5, "s5")}
+    assert of_classes(rows[2:3], core_classes) == []
 
 
 def test_effective_length():
