@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import shutil
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -245,12 +246,12 @@ def test_cores_go_on_from_the_rows_that_are_kept(tmp_path, monkeypatch, capsys):
 def test_a_core_that_the_memory_does_not_hold_is_a_row_that_says_so():
     import jax.errors
 
-    from resetta.experiments.bench import cores
+    from resetta.experiments.bench import cores, timing
 
     def too_large():
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
 
-    found, _ = cores._compiled(too_large)
+    found, _ = cores._compiled(SimpleNamespace(lower=too_large), timing.now())
     assert found == {"out_of_memory": True}
     assert cores._timed(too_large, 2) is None
     row = {"label": "full", "length": 8, "batch": 1, "features": 32, "parameters": 9, "state_bytes": 4}
