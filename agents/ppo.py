@@ -327,12 +327,9 @@ class Agent:
         """The mean return of the trials that ended, of all and of every lane; NaN where none did."""
         returns = {"episode_return": _masked_mean(rollout.trial_return, rollout.trial_end)}
         if len(self.env.lanes) > 1:
-            start = 0
-            for lane in self.env.lanes:
-                rows = slice(start, start + lane.count)
+            for lane, rows in zip(self.env.lanes, self.env.rows, strict=True):
                 mean = _masked_mean(rollout.trial_return[:, rows], rollout.trial_end[:, rows])
                 returns[f"episode_return/{lane.family.base.name}"] = mean
-                start += lane.count
         return returns
 
     def _scale_rewards(self, state: AgentState, rollout: Rollout) -> tuple[Array, Statistics, Array]:

@@ -8,6 +8,7 @@ Three signals, never mixed:
 """
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -151,6 +152,12 @@ class MetaEnv:
         """The longest trial of any lane."""
         return max(lane.family.base.max_steps for lane in self.lanes)
 
+    @property
+    def rows(self) -> tuple[slice, ...]:
+        """Each lane's rows of the batch."""
+        ends = list(itertools.accumulate(lane.count for lane in self.lanes))
+        return tuple(slice(end - lane.count, end) for lane, end in zip(self.lanes, ends, strict=True))
+
     def evaluation_ids(self, split: str) -> np.ndarray:
         """A task id for every row: the first of each lane's split, int32 `[B]`."""
         return np.concatenate([evaluation_ids(lane.family, split, lane.count) for lane in self.lanes])
@@ -159,12 +166,10 @@ class MetaEnv:
         self, key: Array, task_ids: Int[Array, " B"] | None = None
     ) -> tuple[tuple[LaneState, ...], Input]:
         """Begin a meta-episode in every row: of random tasks of the split, or of `task_ids`."""
-        states, inputs, start = [], [], 0
-        for i, lane in enumerate(self.lanes):
+        states, inputs = [], []
+        for i, (lane, rows) in enumerate(zip(self.lanes, self.rows, strict=True)):
             key_ids, key_reset = jax.random.split(jax.random.fold_in(key, i))
-            ids = (
-                self._sample_ids(lane, key_ids) if task_ids is None else task_ids[start : start + lane.count]
-            )
+            ids = self._sample_ids(lane, key_ids) if task_ids is None else task_ids[rows]
             task = jax.vmap(lane.family.make)(ids)
             starts = self._starts(lane, key_reset)
             if starts is None:
@@ -184,7 +189,6 @@ class MetaEnv:
                     yes,
                 )
             )
-            start += lane.count
         return tuple(states), _concatenate(inputs)
 
     def stagger(self, states: tuple[LaneState, ...], every: int) -> tuple[LaneState, ...]:
@@ -227,23 +231,19 @@ class MetaEnv:
         self, keys: tuple[LaneKeys, ...], states: tuple[LaneState, ...], action: Array
     ) -> tuple[tuple[LaneState, ...], Input, Outcome]:
         """`step` with the keys that `step_keys` gave."""
-        new_states, inputs, outcomes, start = [], [], [], 0
-        for i, (lane, state) in enumerate(zip(self.lanes, states, strict=True)):
-            stop = start + lane.count
-            state, inp, outcome = self._step_lane(lane, keys[i], state, action[start:stop])
+        new_states, inputs, outcomes = [], [], []
+        for lane, rows, lane_keys, state in zip(self.lanes, self.rows, keys, states, strict=True):
+            state, inp, outcome = self._step_lane(lane, lane_keys, state, action[rows])
             new_states.append(state)
             inputs.append(inp)
             outcomes.append(outcome)
-            start = stop
         return tuple(new_states), _concatenate(inputs), _concatenate(outcomes)
 
     def base_actions(self, states: tuple[LaneState, ...], action: Array) -> tuple[Array, ...]:
         """What the agent's actions mean to each lane's base environment."""
-        actions, start = [], 0
-        for lane, state in zip(self.lanes, states, strict=True):
-            part = action[start : start + lane.count]
-            actions.append(jax.vmap(self._act, (None, 0, 0))(lane.family, state.task, part))
-            start += lane.count
+        actions = []
+        for lane, rows, state in zip(self.lanes, self.rows, states, strict=True):
+            actions.append(jax.vmap(self._act, (None, 0, 0))(lane.family, state.task, action[rows]))
         return tuple(actions)
 
     def _step_lane(

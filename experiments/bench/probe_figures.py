@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..plots import COLORS, INK, new_figure, styled
-from ..probes.summary import SCATTERED, WIDE, normalized, probes_of
+from ..probes.summary import SCATTERED, WIDE, normalized, probes_of, wide_and_scattered
 from .figures import heat_maps
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def quadrants(rows: Rows) -> "Figure | None":
     """Mean scores by how many steps an answer needs and how far apart they lie; None where all are alike."""
     if any("diffusion" not in row for row in rows):  # measured before it was told
         return None
-    kinds = [(row["diffusion"] >= SCATTERED, row["scope"] >= WIDE, row["label"]) for row in rows]
+    kinds = [(*reversed(wide_and_scattered(row)), row["label"]) for row in rows]
     if len({kind[:2] for kind in kinds}) < 2:
         return None
     maps = []

@@ -201,10 +201,8 @@ def _by_lane(
     env: MetaEnv, watched: Mapping[str, Any], which: Callable[[Any], Any]
 ) -> Iterator[tuple[str, list[list[Any]], list[list[Target]]]]:
     """For each lane what its names begin with, its moments by seed, and its targets: (fitted to, judged)."""
-    both, start = [watched[split] for split in ("train", "held_out")], 0
-    for lane in env.lanes:
-        here = slice(start, start + lane.count)
-        start += lane.count
+    both = [watched[split] for split in ("train", "held_out")]
+    for lane, here in zip(env.lanes, env.rows, strict=True):
         ids = [env.evaluation_ids(split)[here] for split in ("train", "held_out")]
         targets = [task_targets(lane, of) for of in ids]
         shared = {(t.name, t.of) for t in targets[0]} & {(t.name, t.of) for t in targets[1]}
