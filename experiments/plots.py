@@ -27,7 +27,7 @@ R = TypeVar("R")
 
 INK, MUTED, GRID = "#334155", "#64748b", "#e5e7eb"
 COLORS = ("#d9480f", "#1c6dd0", "#2a9d8f", "#7b4fa3", "#b7791f", "#c2255c", "#343a40", "#5c940d")
-MARKERS = "os^DvPX<"  # one a colour
+_MARKERS = "os^DvPX<"  # one a colour
 _STYLE: Any = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
@@ -54,6 +54,11 @@ _STYLE: Any = {
     "svg.fonttype": "path",  # a report must not depend on the reader's fonts
     "svg.hashsalt": "resetta",  # the same figure is the same file
 }
+
+
+def nth_style(k: int) -> dict[str, Any]:
+    """Colour and marker of the k-th line of a figure; eight differ."""
+    return {"color": COLORS[k % len(COLORS)], "marker": _MARKERS[k % len(_MARKERS)]}
 
 
 def styled(draw: Callable[P, R]) -> Callable[P, R]:
@@ -160,7 +165,7 @@ def adaptation_curve(
         color = COLORS[k % len(COLORS)]
         if low is not None and high is not None:
             axes.fill_between(trials, low, high, color=color, alpha=0.16, linewidth=0)
-        marker = MARKERS[k % len(MARKERS)] if len(center) <= 40 else None
+        marker = _MARKERS[k % len(_MARKERS)] if len(center) <= 40 else None
         axes.plot(trials, center, color=color, linewidth=2.2, marker=marker, markersize=4.5, label=label)
     for k, (label, baseline) in enumerate((baselines or {}).items()):
         center = np.full(longest, baseline) if isinstance(baseline, int | float) else _curve(baseline)[0]

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..atomic import atomic
 from ..errors import InputError
-from ..plots import COLORS, INK, MARKERS, new_figure, styled, thousands
+from ..plots import COLORS, INK, new_figure, nth_style, styled, thousands
 from ..stats import stratified_bootstrap
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def drawn(
                 [point[name] for point in mine] for name in ("trial", "iqm", "low", "high")
             )
             panels[2].fill_between(trial, low, high, color=color, alpha=0.16, linewidth=0)
-            panels[2].plot(trial, middle, color=color, linewidth=2, marker=MARKERS[k % len(MARKERS)], markersize=4)
+            panels[2].plot(trial, middle, **nth_style(k), linewidth=2, markersize=4)
     panels[0].set_xlabel("environment steps (per seed)")
     panels[0].xaxis.set_major_formatter(thousands)
     panels[0].set_ylabel("return in training, IQM of seeds")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..plots import COLORS, INK, MARKERS, new_figure, styled, thousands
+from ..plots import COLORS, INK, new_figure, nth_style, styled, thousands
 
 if TYPE_CHECKING:
     from ..plots import Figure
@@ -28,7 +28,7 @@ def against(
     for k, (label, points) in enumerate(lines.items()):
         x, median, low, high = np.array(points, float).T
         bars = np.abs(np.stack([median - low, high - median]))
-        style: Any = {"color": COLORS[k % len(COLORS)], "marker": MARKERS[k % len(MARKERS)], "markersize": 4.5}
+        style: Any = nth_style(k) | {"markersize": 4.5}
         axes.errorbar(
             x, median, yerr=bars if bars.any() else None, linewidth=2, capsize=2.5, label=label, **style
         )
@@ -112,7 +112,7 @@ def dots(
         places = [place + shift for place, row in enumerate(rows.values()) if name in row]
         value, low, high = np.array([row[name] for row in rows.values() if name in row], float).T
         bars = np.abs(np.stack([value - low, high - value]))
-        style: Any = {"color": COLORS[k % len(COLORS)], "marker": MARKERS[k % len(MARKERS)], "markersize": 4}
+        style: Any = nth_style(k) | {"markersize": 4}
         axes.errorbar(value, places, xerr=bars, linestyle="none", linewidth=1.4, label=name, **style)
     if line is not None:
         axes.axvline(line, color=INK, linewidth=0.8, linestyle=":")
