@@ -1,3 +1,4 @@
+import functools
 import logging
 
 import jax
@@ -235,8 +236,41 @@ def test_where_kernels_cannot_run_one_sentence_says_so(caplog, monkeypatch):
         "this one has 7.5; 'associative' runs instead"
     ]
     Old.compute_capability = "9.0"
+    monkeypatch.setattr(gpu_kernels, "_try", lambda device: None)
     assert resolve_engine(None, 32) == "chunked"
     assert resolve_engine(None, 24) == "associative"
     assert scan_kernels.obstacle(24) == "it needs a multiple of 16 lanes and there are 24"
     Old.compute_capability = "gfx942"
     assert "gfx942" in scan_kernels.obstacle(32)
+
+
+def test_the_smallest_kernel_is_tried_once_and_says_what_fails(monkeypatch):
+    device, tried = jax.devices()[0], []
+
+    def call(kernel, *names, **options):
+        tried.append(names)
+        return kernel_call(kernel, *names, **options)
+
+    kernel_call = gpu_kernels.kernel_call
+    monkeypatch.setattr(gpu_kernels, "kernel_call", call)
+    monkeypatch.setattr(gpu_kernels, "_failed_trial", functools.cache(gpu_kernels._failed_trial.__wrapped__))
+
+    @jax.jit
+    def traced(x):  # a trial runs while something else is traced
+        assert gpu_kernels._failed_trial(device) is None
+        assert gpu_kernels._failed_trial(device) is None
+        return x
+
+    with gpu_kernels.interpreted():
+        traced(jnp.zeros(2))
+    assert len(tried) == 1
+
+    def refuse(*_, **__):
+        def run(x):
+            raise jax.errors.JaxRuntimeError("INTERNAL: ptxas too old\nmore of it")
+
+        return run
+
+    monkeypatch.setattr(gpu_kernels, "kernel_call", refuse)
+    why = gpu_kernels._failed_trial.__wrapped__(device)
+    assert why == "cpu refuses the smallest of such kernels (INTERNAL: ptxas too old)"
