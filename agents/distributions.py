@@ -146,9 +146,66 @@ class SquashedGaussian:
         return jnp.tanh(raw)
 
 
-def make_policy(action: Discrete | Continuous) -> Policy:
-    """The distribution for an action space."""
-    return Categorical(action.size) if isinstance(action, Discrete) else SquashedGaussian(action.size)
+class Levels:
+    """Continuous actions of a few values: logits `[..., A * K]`, raw actions int32 `[..., A]`, of K levels.
+
+    Each of A actions is drawn on its own (arXiv 1901.10500) from K levels that lie evenly in
+    [-1, 1], its ends included. A fresh policy often pushes with full force, where one that is fresh and
+    Gaussian averages itself out; a trained one may have several peaks, and act with full force for certain.
+    """
+
+    def __init__(self, size: int, levels: int):
+        self.num_params = size * levels
+        self._shape = (size, levels)
+        self._each = Categorical(levels)
+
+    def _logits(self, params: Array) -> Float[Array, "... A K"]:
+        return params.reshape(*params.shape[:-1], *self._shape)
+
+    def noise(self, key: Array, batch: int) -> Array:
+        """See `Policy`."""
+        return jax.random.gumbel(key, (batch, *self._shape))
+
+    def draw(self, noise: Array, params: Array) -> Array:
+        """See `Policy`."""
+        return self._each.draw(noise, self._logits(params))
+
+    def mode(self, params: Array) -> Array:
+        """See `Policy`."""
+        return self._each.mode(self._logits(params))
+
+    def log_prob(self, params: Array, raw: Array) -> Float[Array, "..."]:
+        """See `Policy`; a probability, not a density."""
+        return self._each.log_prob(self._logits(params), raw).sum(-1)
+
+    def entropy(self, params: Array) -> Float[Array, "..."]:
+        """See `Policy`; of the levels: between 0 and `A log K`."""
+        return self._each.entropy(self._logits(params)).sum(-1)
+
+    def preference(self, params: Array, raw: Array) -> Float[Array, "..."]:
+        """See `Policy`."""
+        return self._each.preference(self._logits(params), raw).sum(-1)
+
+    def to_env(self, raw: Array) -> Array:
+        """See `Policy`."""
+        return 2 * raw / (self._shape[1] - 1) - 1
+
+
+def make_policy(action: Discrete | Continuous, levels: int | None = None) -> Policy:
+    """The distribution for an action space; with `levels`, of that many values of each continuous action.
+
+    Raises `ValueError` for levels of discrete actions, and for fewer than two.
+    """
+    if levels is not None and levels < 2:
+        raise ValueError(f"network.action_levels={levels} must be at least 2, or null for a Gaussian")
+    if isinstance(action, Continuous):
+        return SquashedGaussian(action.size) if levels is None else Levels(action.size, levels)
+    if levels is not None:
+        raise ValueError(
+            f"network.action_levels={levels} is for continuous actions, and the environment's are discrete; "
+            "use network.action_levels=null"
+        )
+    return Categorical(action.size)
 
 
 def uniform_action(key: Array, action: Discrete | Continuous, batch: int) -> Array:

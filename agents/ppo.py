@@ -52,6 +52,7 @@ class PPOConfig:
     stagger: bool = False
     encoder: str = "bilinear"
     head_features: int = 0
+    action_levels: int | None = None
     dtype: str = "float32"  # of activations: see `ActorCritic`
 
     def __post_init__(self) -> None:
@@ -130,7 +131,7 @@ class Agent:
         if config.dtype != "float32":
             _check_dtype(core, env.observation_shape, jnp.dtype(config.dtype))
         self.config, self.env = config, env
-        self.policy: Policy = make_policy(env.action)
+        self.policy: Policy = make_policy(env.action, config.action_levels)
         self.network = ActorCritic(
             core, self.policy.num_params, config.encoder, config.head_features, jnp.dtype(config.dtype)
         )

@@ -43,6 +43,7 @@ def ppo_config(config: TrainConfig) -> PPOConfig:
         **shared,
         encoder=config.network.encoder,
         head_features=config.network.head_features,
+        action_levels=config.network.action_levels,
         dtype="bfloat16" if config.precision == "bfloat16" else "float32",
     )
 

@@ -86,6 +86,7 @@ class NetworkConfig:
 
     encoder: str = "bilinear"
     head_features: int = 0
+    action_levels: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,6 @@
-"""Policies: densities against scipy, and actions at the edge of the box."""
+"""Policies: densities against scipy, levels against enumeration, and actions at the edge of the box."""
+
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -76,6 +78,57 @@ def test_the_edge_of_the_box_is_finite_in_value_and_gradient():
     value, gradient = jax.value_and_grad(lambda p: policy.log_prob(p, raw))(jnp.zeros(4))
     assert np.isfinite(value)
     assert np.isfinite(gradient).all()
+
+
+def test_levels_agree_with_the_table_of_all_joint_actions():
+    policy = make_policy(BOX, levels=3)
+    assert policy.num_params == 6
+    params = jax.random.normal(jax.random.key(0), (2, 5, 6))
+    joint = jnp.asarray(list(itertools.product(range(3), repeat=2)))  # [9, 2]
+    raw = jnp.broadcast_to(joint[:, None, None], (9, 2, 5, 2))
+    log_prob = jax.vmap(policy.log_prob, (None, 0))(params, raw)
+    table = np.exp(np.asarray(log_prob, np.float64))  # [9, 2, 5]
+    np.testing.assert_allclose(table.sum(0), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(policy.entropy(params), stats.entropy(table), rtol=1e-5)
+    np.testing.assert_array_equal(policy.mode(params), joint[table.argmax(0)])
+    by_hand = jax.nn.softmax(params[1, 2].reshape(2, 3))  # first action's three, then the second's
+    np.testing.assert_allclose(table[5, 1, 2], by_hand[0, 1] * by_hand[1, 2], rtol=1e-5)
+
+
+def test_levels_are_drawn_as_often_as_the_policy_says():
+    policy = make_policy(BOX, levels=3)
+    probabilities = np.asarray([[0.2, 0.5, 0.3], [0.05, 0.05, 0.9]])
+    noise = policy.noise(jax.random.key(0), 4000)
+    draws = policy.draw(noise, jnp.log(jnp.asarray(probabilities)).reshape(6))
+    assert draws.shape == (4000, 2)
+    both = np.bincount(np.asarray(draws) @ [3, 1], minlength=9).reshape(3, 3) / 4000
+    np.testing.assert_allclose(both, np.outer(*probabilities), atol=0.03)  # one without the other
+
+
+@pytest.mark.parametrize("levels", [2, 3, 9])
+def test_levels_are_even_and_hold_both_ends_exactly(levels):
+    policy = make_policy(BOX, levels)
+    raw = jnp.stack([jnp.arange(levels), jnp.arange(levels)[::-1]], -1)
+    found = np.asarray(jax.jit(policy.to_env)(raw))
+    np.testing.assert_array_equal(found[[0, -1]], [[-1.0, 1.0], [1.0, -1.0]])
+    np.testing.assert_allclose(found[:, 0], np.linspace(-1, 1, levels), atol=1e-6)
+
+
+def test_what_speaks_for_a_level():
+    params = jnp.asarray([1.0, 2.0, 6.0, 0.0, 0.0, 3.0])
+    assert make_policy(BOX, levels=3).preference(params, jnp.asarray([2, 0])) == 3.0 - 1.0
+
+
+@pytest.mark.parametrize(
+    ("action", "levels", "says"),
+    [
+        (BOX, 1, "network.action_levels=1 must be at least 2, or null"),
+        (Discrete(3), 5, "network.action_levels=5 is for continuous actions.*use network.action_levels=null"),
+    ],
+)
+def test_levels_that_cannot_be_get_a_sentence(action, levels, says):
+    with pytest.raises(ValueError, match=says):
+        make_policy(action, levels)
 
 
 def test_uniform_actions_fill_the_space():

@@ -228,6 +228,20 @@ def test_an_exported_agent_plays_as_its_run_does(straight, tmp_path, capsys):
     assert "is of update 8, not 6" in refused(capsys, ["export", f"run_dir={straight}", "name=old", "step=6"])
 
 
+def test_levels_of_continuous_actions_are_evaluated_filmed_looked_into_and_kept(tmp_path):
+    run, level = tmp_path / "run", "network.action_levels=3"
+    env = ["env=point_mass", "env.projection=orthogonal", "env.action_width=3", "trials=1"]
+    assert main(["train", *SMALL, *env, level, f"total_steps={UPDATE}", f"run_dir={run}"]) == 0
+    assert any(path.suffix == ".mp4" for path in (run / "media").iterdir())
+    assert main(["bench", "recall", f"run_dir={run}", "tasks=16", "decisions=4", "device=cpu"]) == 0
+    assert main(["export", f"run_dir={run}", "name=kept", f"out={tmp_path}"]) == 0
+    card = json.loads((tmp_path / "kept" / "card.json").read_text())
+    assert level in card["command"].split()
+    assert main(["evaluate", f"run_dir={tmp_path / 'kept'}", "device=cpu"]) == 0
+    with np.load(tmp_path / "kept" / "eval.npz") as again, np.load(run / "eval.npz") as first:
+        np.testing.assert_array_equal(again["held_out_returns"], first["held_out_returns"])
+
+
 def test_a_nan_is_caught_counted_and_ends_with_the_last_good_checkpoint(tmp_path, monkeypatch, capsys):
     (tmp_path / "bad_envs.py").write_text(
         "import jax.numpy as jnp\n"
@@ -285,6 +299,7 @@ def refused(capsys, arguments):
         (["total_stepss=3"], "total_steps"),
         (["lr=fast"], "lr='fast' must be a number"),
         (["lr=-1"], "lr=-1"),
+        (["network.action_levels=3"], "use network.action_levels=null"),
         (["core=conv_s5"], "spatial and needs pixels"),
         (["env=minatar_breakout", "env.projection=orthogonal"], "pixels"),
         (["env.lanes.cartpole_catch.gravitee=3"], "gravity"),
