@@ -21,7 +21,8 @@ class Episode(NamedTuple):
     """One episode, or a batch of them with the batch as second axis.
 
     `targets` is the right answer where `mask` is true (elsewhere 0 and meaningless), `payoff` what each
-    answer pays, and `reset` says that the memory is cleared before the step.
+    answer pays, and `reset` says that the memory is cleared before the step. `distance`, where a probe says
+    it, is how many steps back the earliest item lies that an answer depends on, 0 where there is none.
     """
 
     tokens: Float[Array, "T D"]
@@ -29,6 +30,7 @@ class Episode(NamedTuple):
     mask: Bool[Array, " T"]
     reset: Bool[Array, " T"]
     payoff: Float[Array, "T A"]
+    distance: Int[Array, " T"] | None = None
 
 
 class Figure(NamedTuple):
@@ -159,6 +161,25 @@ class Probe:
         right = ~episode.mask | (outputs.argmax(-1) == episode.targets)
         return {"exact": right.all(0).astype(jnp.float32)}
 
+    def tallies(self, episode: Episode, outputs: Float[Array, "T B O"]) -> dict[str, Float[Array, "B 2 K"]]:
+        """How many are right, and of how many, in K classes that begin at 1, 2, 4, …, by what they count.
+
+        `distance`: answers by how far back the earliest item lies that they depend on. `outputs`, of answers
+        that are made of several: episodes of at least 1, 2, 4, … outputs, and whether the first so many are
+        all right, so that neither long answers nor short ones are favoured.
+        """
+        right, found = outputs.argmax(-1) == episode.targets, {}
+        begins = 2 ** jnp.arange(self.length.bit_length())
+        if episode.distance is not None:
+            distance = episode.distance[..., None]
+            within = (distance >= begins) & (distance < 2 * begins) & episode.mask[..., None]
+            found["distance"] = jnp.stack([(within & right[..., None]).sum(0), within.sum(0)], 1)
+        if self.whole:
+            number = episode.mask.sum(0)[:, None] >= begins
+            before = (episode.mask & jnp.cumprod(right | ~episode.mask, 0).astype(bool)).sum(0)
+            found["outputs"] = jnp.stack([number & (before[:, None] >= begins), number], 1)
+        return jax.tree.map(lambda each: each.astype(jnp.float32), found)
+
     def told(self, means: dict[str, np.ndarray]) -> dict[str, float]:
         """What is said of the means of `measures` over episodes, numbers by name: here the means."""
         return {name: float(mean) for name, mean in means.items()}
@@ -202,16 +223,29 @@ class Probe:
         return jnp.concatenate([*parts, jax.nn.one_hot(phase, 3), start], -1)
 
     def ask(
-        self, tokens: Array, targets: Array, mask: Array, payoff: Array | None = None, reset: Any = None
+        self,
+        tokens: Array,
+        targets: Array,
+        mask: Array,
+        payoff: Array | None = None,
+        reset: Any = None,
+        first: Array | None = None,
     ) -> Episode:
-        """An episode from its parts; without `payoff` a right answer pays 1/(number of questions)."""
+        """An episode from its parts; without `payoff` a right answer pays 1/(number of questions).
+
+        `first` is the earliest step that each answer depends on, in the order of the answers; negative: none.
+        """
         targets = jnp.where(mask, targets, 0).astype(jnp.int32)
         if payoff is None:
             right = jax.nn.one_hot(targets, self.num_answers) * mask[:, None]
             payoff = right / jnp.maximum(mask.sum(), 1)
         if reset is None:
             reset = jnp.arange(self.length) == 0
-        return Episode(tokens, targets, mask, reset, payoff)
+        distance = None
+        if first is not None:
+            needed = first[jnp.maximum(mask.cumsum() - 1, 0)]
+            distance = jnp.where(mask & (needed >= 0), jnp.arange(self.length) - needed, 0)
+        return Episode(tokens, targets, mask, reset, payoff, distance)
 
     def need(self, name: str, holds: bool, cure: str) -> None:
         """Raise `ValueError` with the option's value and the cure unless it `holds`; for `__post_init__`."""

@@ -83,7 +83,8 @@ class Needle(Probe):
             value=at(self.length, where, values),
             hay=symbols,
         )
-        return self.ask(tokens, at(self.length, body + jnp.arange(self.needles), answers), query)
+        right = at(self.length, body + jnp.arange(self.needles), answers)
+        return self.ask(tokens, right, query, first=jnp.where(absent, -1, where[: self.needles]))
 
     def measures(self, episode: Episode, outputs: Float[Array, "T B O"]) -> dict[str, Float[Array, " B"]]:
         """Where a key can be absent: how many answers abstain, should, and do so where they should."""
@@ -162,7 +163,8 @@ class AncestralTrace(Probe):
             parent=at(self.length, where, line[1:]),
             hay=jnp.where((child < 0) & ~query, hay, -1),
         )
-        return self.ask(tokens, jnp.full(self.length, line[who + self.hops]), query)
+        needed = where[who + jnp.arange(self.hops)]
+        return self.ask(tokens, jnp.full(self.length, line[who + self.hops]), query, first=needed.min()[None])
 
     def blind(self) -> Figure:
         """Any name but the one asked about."""

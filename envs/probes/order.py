@@ -71,4 +71,5 @@ class Order(Probe):
                 for part, digits in zip(("year", "month", "day"), parts, strict=True)
             }
         tokens = self.encode(jnp.where(asked, QUERY, ITEM), name=shown, **seen)
-        return self.ask(tokens, jnp.concatenate([names, names[rank.argsort()]]), asked)
+        first = jnp.zeros(items, jnp.int32)  # who comes next is known from all items
+        return self.ask(tokens, jnp.concatenate([names, names[rank.argsort()]]), asked, first=first)

@@ -76,4 +76,4 @@ class Recall(Probe):
         symbols = {"key": jnp.where(pair < 0, -1, pair % self.keys), "value": at(self.length, order, shown)}
         if self.contexts > 1:
             symbols["context"] = jnp.where(pair < 0, -1, pair // self.keys)
-        return self.ask(self.encode(phase, **symbols), table[pair], query)
+        return self.ask(self.encode(phase, **symbols), table[pair], query, first=last[asked])

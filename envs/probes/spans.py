@@ -111,7 +111,8 @@ class Spans(Probe):
             kind = jnp.where(query, asked, jnp.where(position < 0, -1, kinds[position]))
             symbols["attribute"] = jnp.where(kind < 0, -1, kind % self.attributes)
         answers = at(self.length, self.length - self.spans + jnp.arange(self.spans), values[found])
-        return self.ask(self.encode(phase, **symbols), answers, query)
+        first = jnp.full(self.spans, where[found[0]])
+        return self.ask(self.encode(phase, **symbols), answers, query, first=first)
 
     def _kinds(self, key: Array) -> Int[Array, " items"]:
         """The kind (key and attribute) of every item, in the order shown: of each as many as spans."""

@@ -78,6 +78,11 @@ class TableRecall(Probe):
         else:
             row, column, value = none, asked % self.columns, sought
             answer = (table[:, column] == sought).sum(0)
+        cell = jnp.arange(cells)
+        needed = ((row[:, None] < 0) | (cell // self.columns == row[:, None])) & (
+            (column[:, None] < 0) | (cell % self.columns == column[:, None])
+        )
+        place = order.argsort()  # of each cell
         step = jnp.arange(self.length)
         query = step >= self.length - self.queries
         phase = jnp.where(query, QUERY, jnp.where(step < cells, ITEM, FILLER))
@@ -92,7 +97,7 @@ class TableRecall(Probe):
             value=track(table.ravel()[order], value),
         )
         answers = at(self.length, jnp.arange(self.queries) + self.length - self.queries, answer)
-        return self.ask(tokens, answers, query)
+        return self.ask(tokens, answers, query, first=jnp.where(needed, place, cells).min(1))
 
     def blind(self) -> Figure:
         """For counts the most likely one; otherwise every answer is as likely as another."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..plots import COLORS, INK, new_figure, styled
-from ..probes.summary import SCATTERED, WIDE, normalized, probes_of, wide_and_scattered
+from ..probes.summary import SCATTERED, WIDE, by_distance, normalized, probes_of, wide_and_scattered
 from .figures import heat_maps
 
 if TYPE_CHECKING:
@@ -91,6 +91,19 @@ def options(rows: Rows) -> "Figure | None":
     return lines(kept, "normalised score") if kept else None
 
 
+def distances(rows: Rows) -> "Figure | None":
+    """Right answers against how far back lies what they depend on; None where no probe says it."""
+    panels: dict[str, Panel] = {}
+    for each in by_distance(rows):
+        panel = panels.setdefault(
+            each["question"], (each["question"], "steps back, from … to twice as many", {})
+        )
+        point = each["steps"], each["right"], each["low"], each["high"]
+        panel[2].setdefault(each["label"], []).append(point)
+    kept = [panel for panel in panels.values() if any(len(of) > 1 for of in panel[2].values())]
+    return lines(kept, "share of right answers") if kept else None
+
+
 def recall(rows: Rows) -> "Figure | None":
     """How well tokens can be read from the memory after the last step; None where nothing was looked into."""
     panels = []
@@ -171,6 +184,7 @@ PICTURES = {
     "scores": ("Scores, and lengths by depths", scores),
     "quadrants": ("Scores by scope and diffusion", quadrants),
     "options": ("Scores against what makes a probe harder", options),
+    "distances": ("Right answers by how far back lies what they depend on", distances),
     "recall": ("What can be read from the memory", recall),
     "mixing": ("What outputs depend on", mixing),
 }

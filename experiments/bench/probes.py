@@ -16,6 +16,7 @@ from ..probes.summary import (
     FEWEST_CORES,
     FLOOR,
     KEEPS,
+    by_distance,
     correlations,
     effective_lengths,
     interval,
@@ -24,6 +25,7 @@ from ..probes.summary import (
     not_learnt,
     of_categories,
     of_classes,
+    of_outputs,
     of_quadrants,
     probes_of,
     ranking,
@@ -64,6 +66,8 @@ def run(configs: Sequence[Mapping[str, Any]]) -> None:
         "categories": of_categories(rows),
         "quadrants": of_quadrants(rows),
         "classes": of_classes(rows, core_classes),
+        "by_distance": by_distance(rows),
+        "outputs": of_outputs(rows),
         "effective_lengths": effective_lengths(rows),
         "correlations": correlations(rows),
     }
@@ -123,6 +127,14 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
             f"effective length of {each['label']} on {each['probe']} (≥ {KEEPS} of its first value): {text}"
         )
     notes += _measured(rows)
+    for name, of in _grouped(result.get("by_distance", ())).items():
+        told = "; ".join(f"{label} {', '.join(cells)}" for label, cells in of.items())
+        notes.append(f"right in {name} by how many steps back lies what is needed: {told}")
+    for each in result.get("outputs", ()):
+        notes.append(
+            f"the first {each['outputs']} outputs of {each['question']}, as many as every answer of the "
+            f"probe has here, are all right: {each['label']} {each['right']:.2f}{_spread(each)}"
+        )
     if result["correlations"] is None:
         notes.append(f"rank correlations between probes need {FEWEST_CORES} cores or sizes; not given")
     seconds = sum(sum(row["seconds"]) for row in rows if row["length"] == row["trained_length"])
@@ -138,6 +150,15 @@ def _ranked(ranking: Sequence[Mapping[str, Any]]) -> str:
 def _spread(found: Mapping[str, Any]) -> str:
     """An interval over seeds; of one seed there is none."""
     return f" ({found['low']:.2f}–{found['high']:.2f})" if found.get("seeds") != 1 else " (one seed)"
+
+
+def _grouped(found: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[str]]]:
+    """Shares of right answers in words, by question and core."""
+    of: dict[str, dict[str, list[str]]] = {}
+    for each in found:
+        cell = f"{each['steps']}–{2 * each['steps'] - 1}: {each['right']:.2f}"
+        of.setdefault(each["question"], {}).setdefault(each["label"], []).append(cell)
+    return of
 
 
 def _measured(rows: Sequence[Mapping[str, Any]]) -> list[str]:

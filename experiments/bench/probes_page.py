@@ -18,6 +18,8 @@ _CAPTIONS = {
     "quadrants": "Scope is how many steps an answer depends on; diffusion is their number over the length of "
     "their longest run without another item between them. Means over probes.",
     "options": "Means and 95 % bootstrap intervals over seeds and episodes.",
+    "distances": "Raw shares of right answers, by how many steps before the answer the earliest item lies "
+    "that it depends on; means and 95 % intervals over seeds.",
     "recall": "R² of a ridge regression from the carry after the last step to the token so many steps before "
     "it, fitted to one half of 512 episodes and judged on the other; the first seed.",
     "mixing": "Norms of the derivative of each output (down) by each input (to the right) in one episode, "

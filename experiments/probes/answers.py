@@ -66,6 +66,9 @@ def _results(own: ProbesSettings, question: Question, seeds: list[int], bar: Bar
             "measures": [
                 probe.told({name: each[k].mean(0) for name, each in test.measures.items()}) for test in tests
             ],
+            "tallies": [
+                {name: each[k].sum(0).tolist() for name, each in test.tallies.items()} for test in tests
+            ],
             "depths": [[float(deep[k].mean()) for deep in each] for each in depths],
             **_training(own, probe, learnt, k),
             **maps,
@@ -121,6 +124,10 @@ def _row(question: Question, test: int, results: Sequence[Any], own: ProbesSetti
         "scores": [float(np.mean(result["blocks"][test])) for result in results],
         "blocks": [result["blocks"][test] for result in results],
         "measures": {name: [result["measures"][test][name] for result in results] for name in measured},
+        "tallies": {
+            name: [result["tallies"][test][name] for result in results]
+            for name in results[0]["tallies"][test]
+        },
         "depths": own.depths if deep else [],
         "depth_scores": [result["depths"][test] for result in results] if deep else [],
         "trained_tokens": [result["trained_tokens"] for result in results],

@@ -112,6 +112,10 @@ class Retrieved(Probe):
         """What the probe measures."""
         return self.probe.measures(episode, outputs)
 
+    def tallies(self, episode: Episode, outputs: Float[Array, "T B O"]) -> dict[str, Float[Array, "B 2 K"]]:
+        """What the probe counts."""
+        return self.probe.tallies(episode, outputs)
+
     def told(self, means: dict[str, np.ndarray]) -> dict[str, float]:
         """What the probe says of its measures."""
         return self.probe.told(means)
@@ -127,7 +131,7 @@ class Retrieved(Probe):
         segment = jnp.cumsum(whole.reset)
         filler = self.field(tokens, "filler") > 0
 
-        def short(at: Array) -> tuple[Array, ...]:
+        def short(at: Array) -> tuple[Array | None, ...]:
             filled = jax.ops.segment_max(jnp.abs(content[at]), part, len(widths))[part] > 0
             distance = (jnp.square(content - content[at]) * filled).sum(-1)
             can = (steps < at) & (segment == segment[at]) & ~filler
@@ -139,10 +143,11 @@ class Retrieved(Probe):
             shown = shown.at[:, self.width - 1].set(first)  # the flag of a first step
             asks = last & (at >= 0)
             payoff = jnp.where(asks[:, None], whole.payoff[at], 0.0)
-            return shown, jnp.where(asks, whole.targets[at], 0), asks, first, payoff
+            distance = None if whole.distance is None else jnp.where(asks, whole.distance[at], 0)
+            return shown, jnp.where(asks, whole.targets[at], 0), asks, first, payoff, distance
 
         parts = jax.vmap(short)(where)
-        return Episode(*(leaf.reshape(self.length, *leaf.shape[2:]) for leaf in parts))
+        return Episode(*jax.tree.map(lambda leaf: leaf.reshape(self.length, *leaf.shape[2:]), parts))
 
 
 def truncated(core: Core, keep: int) -> Core:

@@ -123,10 +123,11 @@ def learn(core: Core, probe: Probe, budget: Budget, seeds: Sequence[int], report
 
 
 class Examined(NamedTuple):
-    """Scores of episodes, and what else the probe measures in them (`Probe.measures`)."""
+    """Scores of episodes, and what else the probe measures and counts (`Probe.measures`, `Probe.tallies`)."""
 
     scores: Float[np.ndarray, "S N"]
     measures: dict[str, Float[np.ndarray, "S N ..."]]
+    tallies: dict[str, Float[np.ndarray, "S N 2 K"]]
 
 
 def examine(
@@ -140,15 +141,15 @@ def examine(
     groups = -(-episodes // several)
     batch = min(max(batch_tokens // (probe.length * several), 1), groups)
 
-    def one(params: Any, keys: Array) -> tuple[Array, dict[str, Array]]:
+    def one(params: Any, keys: Array) -> tuple[Array, dict[str, Array], dict[str, Array]]:
         if probe.closed_loop:
-            return _acted(reader, cast("Imitation", probe), params, keys[0]), {}
+            return _acted(reader, cast("Imitation", probe), params, keys[0]), {}, {}
         episode = jax.vmap(probe.episode, out_axes=1)(keys)
         outputs = _apply(reader, params, core.initial_carry(several), episode.tokens, episode.reset)[1]
-        found = probe.grade(episode, outputs), probe.measures(episode, outputs)
+        found = tuple(each(episode, outputs) for each in (probe.grade, probe.measures, probe.tallies))
         return jax.tree.map(lambda each: each.mean(0), found)
 
-    def every(params: Any, key: Array) -> tuple[Array, dict[str, Array]]:
+    def every(params: Any, key: Array) -> Any:
         keys = jax.random.split(key, (groups, several))
         return jax.lax.map(functools.partial(one, params), keys, batch_size=batch)
 

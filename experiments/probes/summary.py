@@ -177,6 +177,58 @@ def of_classes(rows: Iterable[Row], classes: Callable[[str], Sequence[str]]) -> 
     return sorted(found, key=lambda each: -each["mean"])
 
 
+def by_distance(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """Of each question and core, the share of right answers by how far back lies what they depend on.
+
+    A class begins `steps` back and ends before twice as many (LooGLE's short and long dependencies, Li et al.
+    2023, arXiv 2311.04939). Seeds are resampled.
+    """
+    found = []
+    for name, of in probes_of(rows).items():
+        for row in of:
+            counted = np.array(row.get("tallies", {}).get("distance", np.zeros((1, 2, 0))))
+            for k in np.flatnonzero((counted[:, 1] > 0).all(0)):
+                share = _share(counted[..., k])
+                answers = int(counted[:, 1, k].sum())
+                found.append(
+                    {"question": name, "label": row["label"], "steps": 2 ** int(k), "answers": answers}
+                )
+                found[-1] |= share
+    return found
+
+
+def of_outputs(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """How often the first `outputs` of an answer are all right, as many for all settings of a probe.
+
+    It is the largest power of two that no episode's answer is shorter than, at any length and with any
+    options, so that neither long answers nor short ones are favoured (L-Eval, An et al. 2023, arXiv
+    2307.11088, controls the length of answers as well). Seeds are resampled.
+    """
+    found: list[dict[str, Any]] = []
+    counted = {
+        name: [row for row in of if "outputs" in row.get("tallies", {})]
+        for name, of in probes_of(rows).items()
+    }
+    most: dict[str, int] = {}
+    for of in counted.values():
+        for row in of:
+            asked = np.array(row["tallies"]["outputs"])[:, 1]
+            k = int((asked == asked[:, :1]).all(0).sum()) - 1
+            most[row["probe"]] = min(most.get(row["probe"], k), k)
+    for name, of in counted.items():
+        for row in of:
+            k = most[row["probe"]]
+            share = _share(np.array(row["tallies"]["outputs"])[..., k])
+            found.append({"question": name, "label": row["label"], "outputs": 2**k, **share})
+    return found
+
+
+def _share(counted: Float[np.ndarray, "S 2"]) -> dict[str, Any]:
+    """Right ones of all, the mean over seeds with an interval."""
+    middle = stratified_bootstrap(counted[:, :1] / counted[:, 1:], mean, _REPS, resample_tasks=False)
+    return {"right": middle.value, "low": middle.low, "high": middle.high, "seeds": len(counted)}
+
+
 def of_quadrants(rows: Iterable[Row]) -> dict[str, list[dict[str, Any]]]:
     """`ranking` within each `quadrant`, where some core has learnt some of it."""
     return _ranked_by(quadrant, rows)

@@ -15,8 +15,8 @@ from resetta.cores import Core, make_core
 from resetta.envs.probes import make_probe, probe_names
 from resetta.envs.probes.registry import probe_category
 from resetta.experiments.bench.expand import expand
-from resetta.experiments.bench.probe_figures import quadrants
-from resetta.experiments.bench.probes import _ranked
+from resetta.experiments.bench.probe_figures import distances, quadrants
+from resetta.experiments.bench.probes import _grouped, _ranked
 from resetta.experiments.cli import main
 from resetta.experiments.listing import core_classes
 from resetta.experiments.probes import answers, source
@@ -25,12 +25,14 @@ from resetta.experiments.probes.progress import Bar
 from resetta.experiments.probes.questions import MEASURES, read_questions
 from resetta.experiments.probes.source import code_of
 from resetta.experiments.probes.summary import (
+    by_distance,
     correlations,
     effective_length,
     effective_lengths,
     not_learnt,
     of_categories,
     of_classes,
+    of_outputs,
     of_quadrants,
     ranking,
     spearman,
@@ -402,6 +404,27 @@ def test_cores_are_ranked_by_scope_and_diffusion_and_drawn_so():
     drawn = quadrants([*rows, {**row("a", [0.1], "timeline", **apart), "normalized": {"value": 0.1}}])
     assert drawn is not None
     assert quadrants([{"scope": 1}]) is None  # of results from before
+
+
+def test_shares_of_right_answers_are_told_by_distance_and_by_outputs_in_common():
+    far = {"tallies": {"distance": [[[3, 0, 1], [4, 0, 4]], [[4, 0, 1], [4, 0, 2]]]}}
+    rows = [row("a", [1.0, 1.0], **far), row("b", [0.5])]  # of b nothing was counted
+    found = [(each["label"], each["steps"], each["right"], each["answers"]) for each in by_distance(rows)]
+    assert found == [("a", 1, 0.875, 8), ("a", 4, 0.375, 6)]
+    assert distances(rows) is not None
+    assert distances(rows[1:]) is None
+    assert "a 1–1: 0.88, 4–7: 0.38" in _notes_of(rows)
+    short = {"tallies": {"outputs": [[[8, 6, 1, 0], [8, 8, 4, 0]]]}}
+    long = {"tallies": {"outputs": [[[8, 4, 2, 1], [8, 8, 8, 8]]]}}
+    rows = [row("a", [1.0], "countdown", 16, **short), row("a", [1.0], "countdown", 32, **long)]
+    found = [(each["question"], each["outputs"], each["right"]) for each in of_outputs(rows)]
+    assert found == [("countdown @16", 2, 0.75), ("countdown @32", 2, 0.5)]
+    assert of_outputs(rows[1:])[0]["outputs"] == 8
+
+
+def _notes_of(rows):
+    grouped = _grouped(by_distance(rows))
+    return "; ".join(f"{label} {', '.join(cells)}" for of in grouped.values() for label, cells in of.items())
 
 
 def test_classes_of_cores_are_ranked_by_the_mean_of_their_cores():

@@ -54,6 +54,8 @@ def test_what_matches_a_question_comes_before_it_and_nothing_else():
     assert (cut.field(shown, "value").argmax(-1) == batch.targets[1::2]).all()  # of several, the last
     np.testing.assert_allclose(cut.score(batch, batch.targets), 1, atol=1e-5)
     assert cut.blind() == probe.blind()
+    assert batch.distance[1::2].max() > 2  # steps of the whole episode
+    assert (batch.distance[::2] == 0).all()
 
 
 def test_a_question_that_names_nothing_finds_the_latest_steps_and_none_before_a_reset():

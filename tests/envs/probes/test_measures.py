@@ -67,3 +67,23 @@ def test_nothing_of_places_is_told_where_each_question_has_its_own_examples():
         no = np.zeros(shape)
         few = Episode(np.zeros((*shape, probe.width)), no, no, no, np.zeros((*shape, probe.num_answers)))
         assert probe.measures(few, jnp.zeros((*shape, probe.num_answers))) == {}
+
+
+def test_answers_are_counted_by_how_far_back_lies_what_they_depend_on():
+    probe = make_probe("needle", length=16, depth=0.0)
+    batch = jax.jit(probe.sequences, static_argnums=1)(jax.random.key(0), 6)
+    answers = batch.targets.at[-1, :2].add(1) % probe.num_answers
+    counted = probe.tallies(batch, jax.nn.one_hot(answers, probe.num_answers))["distance"].sum(0)
+    np.testing.assert_array_equal(counted, [[0, 0, 0, 4, 0], [0, 0, 0, 6, 0]])  # 15 steps: from 8 to 15
+    absent = batch._replace(distance=jnp.zeros_like(batch.distance))
+    counted = probe.tallies(absent, jax.nn.one_hot(answers, probe.num_answers))["distance"]
+    assert (np.asarray(counted) == 0).all()
+    probe, batch = drawn("timeline", rows=2, length=8)
+    np.testing.assert_array_equal(batch.distance[:, 0], [0, 0, 0, 0, 4, 5, 6, 7])
+
+
+def test_first_outputs_are_counted_of_answers_that_are_long_enough():
+    probe, batch = drawn("graph_walk", rows=3, length=32, hops=5)
+    answers = batch.targets.at[-1, 0].add(1).at[-3, 1].add(1) % probe.num_answers  # the fifth, and the third
+    counted = probe.tallies(batch, jax.nn.one_hot(answers, probe.num_answers))["outputs"].sum(0)
+    np.testing.assert_array_equal(counted, [[3, 3, 2, 0, 0, 0], [3, 3, 3, 0, 0, 0]])

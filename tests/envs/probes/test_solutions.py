@@ -549,7 +549,7 @@ def altered(probe, tokens, t):
 @pytest.mark.parametrize("name", SMALL)
 def test_the_scope_is_what_an_answer_depends_on(name):
     probe, batch = drawn(name, **SMALL[name])
-    counts, spread = [], []  # chance hides some dependences: the most over episodes counts
+    counts, spread, farthest = [], [], 0  # chance hides some dependences: the most over episodes counts
     for row in range(48):
         tokens, mask = batch.tokens[:, row], batch.mask[:, row]
         last = np.flatnonzero(mask)[-1]
@@ -564,8 +564,13 @@ def test_the_scope_is_what_an_answer_depends_on(name):
         needed = [any(map(wrong, altered(probe, tokens, t))) for t in items]
         runs = [len(list(run)) for need, run in itertools.groupby(needed) if need]
         counts.append(sum(needed))
+        if batch.distance is not None:  # as far back as the first of what it depends on
+            said = batch.distance[last, row]
+            assert all(last - t <= said for t in items[needed])
+            farthest += sum(needed) == probe.scope and said == last - items[needed].min()
         spread.append(sum(needed) / max(runs, default=1))
     assert max(counts) == probe.scope
+    assert batch.distance is None or farthest == counts.count(probe.scope)
     spread = np.array(spread)[np.array(counts) == probe.scope]
     assert abs(spread.mean() - probe.diffusion) <= 4 * spread.std() / np.sqrt(len(spread)) + 0.1
 
