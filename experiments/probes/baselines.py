@@ -1,6 +1,7 @@
 """What a memory is compared with: reading only the last steps, or only those that match a question.
 
 `truncate`: every output is that of the same core from an empty memory after the last `keep` inputs alone.
+`truncate_middle`: likewise, after the first and the last half of so many inputs of the sequence.
 `retrieve`: every question is an episode of its own, in which the `keep` earlier steps that match it best come
 first, in the order in which they were shown; nothing else is.
 """
@@ -16,7 +17,7 @@ from jaxtyping import Array, Float, Int
 from ...cores import Carry, Core
 from ...envs.probes.base import FLAGS, Episode, Figure, Probe
 
-BASELINES = ("truncate", "retrieve")
+BASELINES = ("truncate", "truncate_middle", "retrieve")
 _COUNTED = 64  # episodes from which the number of questions is told
 
 
@@ -24,36 +25,78 @@ class Truncated(Core):
     """`inner` on windows of `keep` inputs, the last of which is the present one; inputs of its own width.
 
     Its memory is the window's beginning, and what of it there is: `[B, keep - 1, features]`, `[B, keep - 1]`.
+    `head` of the inputs are the first of a sequence (as many as lie before the others), and then its memory
+    is theirs as well, `[B, head, features]`, and how many inputs the sequence had, `[B]`.
     """
 
     inner: Core | None = None
     keep: int = 16
+    head: int = 0
 
     def initial_carry(self, batch: int, size: tuple[int, int] | None = None) -> Carry:
         """An empty window."""
-        before = self.keep - 1
-        return jnp.zeros((batch, before, self.features)), jnp.zeros((batch, before), jnp.int32)
+        before = self.keep - self.head - 1
+        last = jnp.zeros((batch, before, self.features)), jnp.zeros((batch, before), jnp.int32)
+        if not self.head:
+            return last
+        return *last, jnp.zeros((batch, self.head, self.features)), jnp.zeros(batch, jnp.int32)
 
     @nn.compact
     def __call__(self, carry: Carry, x: Array, reset: Array) -> tuple[Carry, Array]:
         """See the class; a window costs what `keep` steps cost."""
         assert self.inner is not None
         steps, rows = reset.shape
-        before, known = carry
+        before, known, *begun = carry
+        tail = self.keep - self.head
         window = jnp.concatenate([before.swapaxes(0, 1), x.astype(jnp.float32)])
         # 0: nothing there, 1: there, 2: the first of a sequence
         kind = jnp.concatenate([known.T, jnp.where(reset, 2, 1)])
-        at = jnp.arange(steps)[:, None] + jnp.arange(self.keep)  # [T, keep]
-        seen = window[at].swapaxes(0, 1).reshape(self.keep, steps * rows, -1).astype(x.dtype)
-        kinds = kind[at].swapaxes(0, 1).reshape(self.keep, steps * rows)
+        at = jnp.arange(steps)[:, None] + jnp.arange(tail)  # [T, tail]
+        seen, kinds = window[at], kind[at]
+        if begun:
+            (firsts, count), first_seen, first_kinds = self._first(*begun, x, reset)
+            begun = [firsts, count]
+            seen = jnp.concatenate([first_seen, seen], 1)
+            kinds = jnp.concatenate([first_kinds, kinds], 1)
+        seen = seen.swapaxes(0, 1).reshape(self.keep, steps * rows, -1).astype(x.dtype)
+        kinds = kinds.swapaxes(0, 1).reshape(self.keep, steps * rows)
         # after nothing, whatever comes is first
         first = (kinds == 2) | jnp.concatenate([jnp.ones_like(kinds[:1]), kinds[:-1] == 0]).astype(bool)
         # what a reset will clear is not even looked at, so that nothing of it is in a gradient
         cleared = (kinds == 2)[::-1].cumsum(0)[::-1] - (kinds == 2) > 0
         seen = jnp.where((cleared | (kinds == 0))[..., None], 0.0, seen)
         y = self.inner(self.inner.initial_carry(steps * rows), seen, first)[1][-1]
-        left = window.shape[0] - (self.keep - 1)
-        return (window[left:].swapaxes(0, 1), kind[left:].T), y.reshape(steps, rows, -1)
+        left = window.shape[0] - (tail - 1)
+        return (window[left:].swapaxes(0, 1), kind[left:].T, *begun), y.reshape(steps, rows, -1)
+
+    def _first(
+        self, firsts: Array, count: Array, x: Array, reset: Array
+    ) -> tuple[tuple[Array, Array], Array, Array]:
+        """The first inputs of the sequence and their number after the last step; at every step those that lie
+        before the last inputs, `[T, head, B, F]`, at the end, and their kinds, 0 before them."""
+        steps, tail = reset.shape[0], self.keep - self.head
+        step = jnp.arange(steps)[:, None]
+        start = jax.lax.cummax(jnp.where(reset, step, -1))  # of the present sequence, -1: it began before x
+        age = jnp.where(start >= 0, step - start, count + step)  # inputs before the present one
+        held = jnp.concatenate([firsts.swapaxes(0, 1), x.astype(jnp.float32)])
+        number = jnp.arange(self.head)[:, None]
+
+        def places(start: Array) -> Array:
+            """Where in `held` input `number` of a sequence lies."""
+            old = jnp.where(number < count, number, self.head + number - count)
+            return jnp.clip(
+                jnp.where(start[..., None, :] >= 0, self.head + start[..., None, :] + number, old),
+                0,
+                held.shape[0] - 1,
+            )
+
+        shown = jnp.clip(age - tail + 1, 0, self.head)[:, None]  # [T, 1, B]
+        which = number - (self.head - shown)  # [T, head, B], negative: nothing
+        at = jnp.take_along_axis(places(start), jnp.maximum(which, 0), 1)
+        seen = jnp.take_along_axis(held[None], at[..., None], 1)
+        kinds = jnp.where(which < 0, 0, jnp.where(which == 0, 2, 1))
+        kept = jnp.take_along_axis(held, places(start[-1])[..., None], 0).swapaxes(0, 1)
+        return (kept, jnp.minimum(age[-1] + 1, self.keep)), seen, kinds
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -150,9 +193,14 @@ class Retrieved(Probe):
         return Episode(*jax.tree.map(lambda leaf: leaf.reshape(self.length, *leaf.shape[2:]), parts))
 
 
-def truncated(core: Core, keep: int) -> Core:
-    """The core that sees the last `keep` steps alone."""
-    return Truncated(features=core.features, inner=core, keep=keep)
+def truncated(core: Core, keep: int, middle: bool = False) -> Core:
+    """The core that sees `keep` steps alone, the last ones, or without the `middle`.
+
+    Raises `ValueError` where no half is left of `keep`.
+    """
+    if middle and keep < 2:
+        raise ValueError(f"baseline=truncate_middle keeps two ends, and keep={keep} has one; keep 2 or more")
+    return Truncated(features=core.features, inner=core, keep=keep, head=keep // 2 if middle else 0)
 
 
 def retrieved(probe: Probe, keep: int) -> Probe:

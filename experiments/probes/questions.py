@@ -102,7 +102,9 @@ class Question:
     def core(self) -> Core:
         """The core, made anew; it may be cut short, see `baselines`."""
         made = self.case.make()
-        return truncated(made, self.keep) if self.baseline == "truncate" else made
+        if self.baseline in ("truncate", "truncate_middle"):
+            return truncated(made, self.keep, self.baseline == "truncate_middle")
+        return made
 
     def read(self, probe: Probe) -> Probe:
         """What is read of a probe: all of it, unless it is searched first."""
@@ -161,9 +163,9 @@ def _check_together(own: ProbesSettings, command: str) -> None:
         if name in given and not used:
             value = getattr(own, name)
             raise InputError(f"{name}={value} says nothing without {cure}; add it, or leave {name} out")
-    if own.equal == "state" and own.baseline == "truncate":
+    if own.equal == "state" and own.baseline in ("truncate", "truncate_middle"):
         raise InputError(
-            "equal=state is about a core's own memory, which baseline=truncate does without; "
+            f"equal=state is about a core's own memory, which baseline={own.baseline} does without; "
             "use equal=parameters or compute"
         )
 
@@ -198,7 +200,7 @@ def _questions(own: ProbesSettings, label: str, core: Mapping[str, Any]) -> list
             raise InputError(
                 f"keep={own.keep} leaves out none of the {probe.length} steps of {name}; keep fewer"
             )
-        question.read(probe)  # what can't be is said here
+        question.read(probe), question.core  # what can't be is said here
         questions.append(question)
     return questions
 

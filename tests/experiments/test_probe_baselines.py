@@ -42,6 +42,28 @@ def test_a_core_cut_short_sees_the_last_steps_from_an_empty_memory():
         np.testing.assert_allclose(y[end - 1], expected, atol=1e-6)
 
 
+def test_without_the_middle_a_needle_is_lost_there_alone():
+    keep, inner = 8, make_core("gru", features=4, num_layers=1)
+    core = truncated(inner, keep, middle=True)
+    x = jax.random.normal(jax.random.key(0), (33, 1, 4))
+    reset = jnp.zeros((33, 1), bool).at[0].set(True)
+    params = core.init(jax.random.key(1), core.initial_carry(1), x, reset)
+    run = jax.jit(lambda carry, x, reset: core.apply(params, carry, x, reset))
+    y = run(core.initial_carry(1), x, reset)[1]
+    for depth, lost in ((0.0, False), (0.5, True), (1.0, False)):
+        where = sequences(make_probe("needle", length=33, depth=depth), 1).tokens[..., -4].argmax(0)[0]
+        other = run(core.initial_carry(1), x.at[where].add(1.0), reset)[1]
+        assert bool((other[-1] == y[-1]).all()) == lost
+    own = {"params": params["params"]["inner"]}
+    first = jnp.arange(keep)[:, None] == 0
+    expected = inner.apply(own, inner.initial_carry(1), jnp.concatenate([x[:4], x[-4:]]), first)[1][-1]
+    np.testing.assert_allclose(y[-1], expected, atol=1e-6)
+
+
+def test_a_core_without_the_middle_obeys_the_laws():
+    assert check_core(truncated(make_core("gru", features=4), 4, middle=True), width=4) == []
+
+
 def test_what_matches_a_question_comes_before_it_and_nothing_else():
     probe = make_probe("multi_query_recall", overwrites=4)
     cut = retrieved(probe, 1)
@@ -90,7 +112,8 @@ def test_baselines_stand_beside_their_cores(tmp_path):
         (["probe=bandit", "baseline=retrieve"], "baseline=retrieve needs questions that are there at once"),
         (["probe=episode_retrieval", "baseline=retrieve"], "and EpisodeRetrieval asks about whole episodes"),
         (["probe=tmaze", "baseline=truncate", "keep=64"], "keep=64 leaves out none of the 64 steps of tmaze"),
-        (["probe=tmaze", "baseline=cut"], "truncate, retrieve"),
+        (["probe=tmaze", "baseline=truncate_middle", "keep=1"], "keeps two ends, and keep=1 has one; keep 2"),
+        (["probe=tmaze", "baseline=cut"], "truncate, truncate_middle, retrieve"),
     ],
 )
 def test_mistakes_are_answered_in_a_sentence(words, message, capsys):
