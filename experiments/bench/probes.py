@@ -27,6 +27,7 @@ from ..probes.summary import (
     of_classes,
     of_outputs,
     of_quadrants,
+    predictions,
     probes_of,
     ranking,
     win_rates,
@@ -70,6 +71,7 @@ def run(configs: Sequence[Mapping[str, Any]]) -> None:
         "outputs": of_outputs(rows),
         "effective_lengths": effective_lengths(rows),
         "correlations": correlations(rows),
+        "predictions": predictions(rows),
     }
     save(result, own.folder, table(result), figure(result))
     further(result, own.folder)
@@ -137,6 +139,11 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
         )
     if result["correlations"] is None:
         notes.append(f"rank correlations between probes need {FEWEST_CORES} cores or sizes; not given")
+    for kinds in ("categories", "quadrants"):
+        for each in (result["correlations"] or {}).get(f"intervals_of_{kinds}", ()):
+            notes.append(f"{each['one']} and {each['other']} rank cores alike: {_rho(each)}")
+    for each in result.get("predictions", ()):
+        notes.append(f"{each['question']} ranks cores as projected control does: {_rho(each)}")
     seconds = sum(sum(row["seconds"]) for row in rows if row["length"] == row["trained_length"])
     notes.append(f"training took {short(seconds)} seconds in all, every seed's share of its dispatches")
     devices = sorted({device for row in rows for device in row["devices"]})
@@ -145,6 +152,14 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
 
 def _ranked(ranking: Sequence[Mapping[str, Any]]) -> str:
     return ", ".join(f"{r['label']} {r['mean']:.2f}{_spread(r)}" for r in ranking)
+
+
+def _rho(each: Mapping[str, Any]) -> str:
+    chance = each["shuffled"]
+    return (
+        f"Spearman's rho {each['rho']:.2f} ({each['low']:.2f} to {each['high']:.2f}); with shuffled labels "
+        f"{chance['low']:.2f} to {chance['high']:.2f}"
+    )
 
 
 def _spread(found: Mapping[str, Any]) -> str:

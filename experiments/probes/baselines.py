@@ -54,7 +54,7 @@ class Truncated(Core):
         at = jnp.arange(steps)[:, None] + jnp.arange(tail)  # [T, tail]
         seen, kinds = window[at], kind[at]
         if begun:
-            (firsts, count), first_seen, first_kinds = self._first(*begun, x, reset)
+            (firsts, count), first_seen, first_kinds = self._first(begun[0], begun[1], x, reset)
             begun = [firsts, count]
             seen = jnp.concatenate([first_seen, seen], 1)
             kinds = jnp.concatenate([first_kinds, kinds], 1)

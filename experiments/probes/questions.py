@@ -200,7 +200,7 @@ def _questions(own: ProbesSettings, label: str, core: Mapping[str, Any]) -> list
             raise InputError(
                 f"keep={own.keep} leaves out none of the {probe.length} steps of {name}; keep fewer"
             )
-        question.read(probe), question.core  # what can't be is said here
+        _ = question.read(probe), question.core  # what can't be is said here
         questions.append(question)
     return questions
 

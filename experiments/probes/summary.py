@@ -272,7 +272,55 @@ def correlations(rows: Iterable[Row]) -> dict[str, Any] | None:
             members.setdefault(kind(of[0]), []).append(values)
         means = np.array([np.mean(values, 0) for values in members.values()])
         found |= {kinds: list(members), f"spearman_of_{kinds}": spearman(means).tolist()}
+        found[f"intervals_of_{kinds}"] = [
+            {"one": one, "other": other, **rank_correlation(means[i], means[j])}
+            for (i, one), (j, other) in itertools.combinations(enumerate(members), 2)
+        ]
     return found
+
+
+def predictions(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """How well each question ranks cores as projected control does: Spearman's rho, cores resampled.
+
+    Control is the mean score of the probes `projected_…`; none without these, and none below `FEWEST_CORES`
+    cores (HELMET, Yen et al. 2024, arXiv 2410.02694, asks so of cheap tests).
+    """
+    rows = list(rows)
+    labels = list(dict.fromkeys(row["label"] for row in rows))
+    scores = {
+        name: [float(normalized(row, row["scores"]).mean()) for row in of]
+        for name, of in probes_of(rows).items()
+        if [row["label"] for row in of] == labels
+    }
+    control = [each for name, each in scores.items() if _is_control(name)]
+    if len(labels) < FEWEST_CORES or not control:
+        return []
+    target = np.mean(control, 0)
+    cheap = {name: np.array(each) for name, each in scores.items() if not _is_control(name)}
+    return [{"question": name, **rank_correlation(each, target)} for name, each in cheap.items()]
+
+
+def _is_control(question: str) -> bool:
+    return question.startswith("projected_")
+
+
+def rank_correlation(one: Float[np.ndarray, " C"], other: Float[np.ndarray, " C"]) -> dict[str, Any]:
+    """Spearman's rho of C cores and its 95 % interval, cores resampled.
+
+    `shuffled` is the same where every resample gives the cores of `other` new labels at random: an interval
+    that covers 0, and outside which a rho is more than chance.
+    """
+    generator, cores = np.random.default_rng(0), len(one)
+    drawn = generator.integers(cores, size=(_REPS, cores))
+    shuffled = generator.permuted(np.tile(np.arange(cores), (_REPS, 1)), axis=1)
+
+    def ends(pairs: list[tuple[np.ndarray, np.ndarray]]) -> list[float]:
+        return np.quantile([spearman(np.stack(pair))[0, 1] for pair in pairs], [0.025, 0.975]).tolist()
+
+    low, high = ends([(one[draw], other[draw]) for draw in drawn])
+    chance = ends([(one[draw], other[names][draw]) for draw, names in zip(drawn, shuffled, strict=True)])
+    rho = float(spearman(np.stack([one, other]))[0, 1])
+    return {"rho": rho, "low": low, "high": high, "shuffled": {"low": chance[0], "high": chance[1]}}
 
 
 def spearman(values: Float[np.ndarray, "Q C"]) -> Float[np.ndarray, "Q Q"]:

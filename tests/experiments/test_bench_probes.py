@@ -34,6 +34,7 @@ from resetta.experiments.probes.summary import (
     of_classes,
     of_outputs,
     of_quadrants,
+    predictions,
     ranking,
     spearman,
     win_rates,
@@ -452,7 +453,12 @@ def test_rank_correlations():
     assert (found[3] == 0).all()
     assert found[0, 4] == pytest.approx(0.9486833)  # ranks 0, 1, 2, 3 and .5, .5, 2, 3
     rows = [row(f"core {k}", [k / 8], probe) for probe in ("needle", "majority") for k in range(8)]
-    assert correlations(rows) == {
+    found = correlations(rows)
+    assert found is not None
+    (pair,) = found.pop("intervals_of_categories")
+    assert (pair["one"], pair["other"], pair["rho"]) == ("lookup", "aggregate", pytest.approx(1))
+    assert found.pop("intervals_of_quadrants") == []
+    assert found == {
         "questions": ["needle @16", "majority @16"],
         "spearman": [[pytest.approx(1)] * 2] * 2,
         "quadrants": ["scope below 3, diffusion below 1.5"],
@@ -467,6 +473,23 @@ def test_rank_correlations():
     assert found["spearman"][0] == [pytest.approx(1), pytest.approx(1), pytest.approx(-1)]
     assert found["spearman_of_categories"][0][1] == pytest.approx(-1)
     assert correlations([each for each in rows if each["label"] != "core 3"]) is None
+
+
+def test_probes_predict_projected_control_and_shuffled_labels_do_not():
+    control, noise = "projected_cartpole", [3, 7, 0, 5, 6, 1, 4, 2, 9, 8]
+    rows = [row(f"core {k}", [k / 10], probe) for probe in ("needle", control) for k in range(10)]
+    rows += [row(f"core {k}", [noise[k] / 10], "majority") for k in range(10)]
+    needle, majority = predictions(rows)
+    assert needle["question"] == "needle @16"
+    assert (needle["rho"], needle["low"], needle["high"]) == (pytest.approx(1),) * 3
+    ranks = np.array([np.arange(10), noise])
+    assert majority["rho"] == pytest.approx(np.corrcoef(ranks)[0, 1])
+    assert majority["low"] < majority["rho"] < majority["high"]
+    for each in (needle, majority):
+        assert -1 < each["shuffled"]["low"] < -0.3
+        assert 0.3 < each["shuffled"]["high"] < 1
+    assert predictions(rows[:10]) == []  # no control
+    assert predictions([each for each in rows if each["label"] < "core 7"]) == []
 
 
 def test_the_commands_of_the_page_are_understood(monkeypatch):
