@@ -95,6 +95,11 @@ class Probe:
         return 1.0
 
     @property
+    def distractor_similarity(self) -> float:
+        """The expected cosine between what is asked for and what nobody asks for, 0 where all are unlike."""
+        return 0.0
+
+    @property
     def trials(self) -> int:
         """How many trials the environment makes of an episode: as many as it has resets."""
         return 1

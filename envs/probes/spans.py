@@ -88,6 +88,11 @@ class Spans(Probe):
         """As `scatter` says, among the items."""
         return sorted_diffusion(self.spans, self.items // self.spans, self.scatter)
 
+    @property
+    def distractor_similarity(self) -> float:
+        """That of keys."""
+        return self.similarity
+
     def episode(self, key: Array) -> Episode:
         """Items scattered over all steps but the last `spans`, which are the question."""
         key_where, key_values, key_order, key_ask, key_vectors, key_noise = jax.random.split(key, 6)

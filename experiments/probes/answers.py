@@ -119,6 +119,7 @@ def _row(question: Question, test: int, results: Sequence[Any], own: ProbesSetti
         "length": probe.length,
         "scope": probe.scope,
         "diffusion": round(probe.diffusion, 4),
+        "distractor_similarity": probe.distractor_similarity,
         **{which: figure._asdict() for which, figure in figures.items()},
         "seeds": list(question.seeds),
         "scores": [float(np.mean(result["blocks"][test])) for result in results],

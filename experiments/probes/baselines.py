@@ -131,6 +131,11 @@ class Retrieved(Probe):
         """The probe's."""
         return self.probe.diffusion
 
+    @property
+    def distractor_similarity(self) -> float:
+        """The probe's."""
+        return self.probe.distractor_similarity
+
     def random(self) -> Figure:
         """The probe's."""
         return self.probe.random()

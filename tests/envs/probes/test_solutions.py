@@ -439,6 +439,7 @@ def test_similar_keys_are_mistaken_more_easily():
         apart = ~np.eye(probe.items, dtype=bool)
         assert squared == pytest.approx(probe.dim, rel=0.1)
         assert inner[:, apart].mean() / squared == pytest.approx(similarity, abs=0.05)
+        assert probe.distractor_similarity == similarity
         found.append(simulate(probe, "reference", 256, 1).mean())
     assert found[0] > found[1] + 0.1
     with pytest.raises(ValueError, match="of Spans needs semantic=true: symbols"):
