@@ -50,13 +50,14 @@ class PPOConfig:
     normalize_observations: bool = False
     normalize_returns: bool = False
     stagger: bool = False
+    hold_noise: int = 1
     encoder: str = "bilinear"
     head_features: int = 0
     action_levels: int | None = None
     dtype: str = "float32"  # of activations: see `ActorCritic`
 
     def __post_init__(self) -> None:
-        for name in ("num_steps", "epochs", "minibatches", "updates"):
+        for name in ("num_steps", "epochs", "minibatches", "updates", "hold_noise"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
         for name in ("lr", "clip", "max_grad_norm"):
@@ -267,7 +268,9 @@ class Agent:
         a small network costs what its kernels cost to start.
         """
         keys = jax.vmap(jax.random.split)(jax.random.split(key, self.config.num_steps))  # [T, 2]
-        noise = jax.vmap(self.policy.noise, (0, None))(keys[:, 0], self.env.num_envs)
+        # Independent from step to step, it averages itself out before a body moves: see configs/train.yaml.
+        held = jnp.arange(self.config.num_steps) // self.config.hold_noise * self.config.hold_noise
+        noise = jax.vmap(self.policy.noise, (0, None))(keys[held, 0], self.env.num_envs)
         env_keys = jax.vmap(self.env.step_keys)(keys[:, 1])
 
         like: list[Any] = []  # the shapes of what a step leaves, left behind by tracing it

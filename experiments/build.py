@@ -36,7 +36,7 @@ def ppo_config(config: TrainConfig) -> PPOConfig:
         for name in (
             *("num_steps", "epochs", "minibatches", "updates", "lr", "lr_final", "gamma", "gae_lambda"),
             *("gae_across_trials", "clip", "entropy", "value_coef", "max_grad_norm"),
-            *("normalize_observations", "normalize_returns", "stagger"),
+            *("normalize_observations", "normalize_returns", "stagger", "hold_noise"),
         )
     }
     return PPOConfig(

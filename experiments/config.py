@@ -157,6 +157,7 @@ class TrainConfig:
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     distributed: bool = False
     stagger: bool = False
+    hold_noise: int = 1
     checkpoint_environments: bool = True
 
     @property

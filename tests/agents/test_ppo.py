@@ -74,6 +74,7 @@ def test_first_minibatch_ratio_is_one_with_pixels():
 @pytest.mark.parametrize("levels", [None, 5])
 def test_first_minibatch_ratio_is_one_with_continuous_actions_and_normalisation(levels):
     options: dict = {"normalize_observations": True, "normalize_returns": True, "action_levels": levels}
+    options["hold_noise"] = levels or 1
     agent = make_agent("s5", "pendulum", **options)
     state, rows = run(agent, 4)
     assert max(row["first_ratio_error"] for row in rows) <= 1e-5
@@ -148,6 +149,19 @@ def test_levels_of_continuous_actions_are_learnt(dtype):
     returns = [float(row["episode_return"]) for row in rows]
     assert returns[0] < 20
     assert returns[-1] > 32, returns
+
+
+@pytest.mark.parametrize(("hold", "pairs"), [(1, 0), (4, 3 + 3 + 1), (64, 9)])
+def test_noise_is_held_for_as_many_steps_as_asked(hold, pairs):
+    """Without parameters the actions are the noise alone: equal neighbours are counted."""
+    agent = make_agent("none", "pendulum", projection="none", num_steps=10, hold_noise=hold)
+    state, _ = run(agent, 0)
+    state = state.replace(params=jax.tree.map(jnp.zeros_like, state.params))
+    action = np.asarray(jax.jit(agent._rollout)(state, jax.random.key(0))[1].action)
+    same = (action[1:] == action[:-1]).all(-1)  # [T - 1, B]
+    np.testing.assert_array_equal(same.sum(0), pairs)
+    np.testing.assert_array_equal(same, np.broadcast_to(same[:, :1], same.shape))
+    assert len(np.unique(action[0])) == 4  # rows have their own
 
 
 def test_a_bad_update_is_skipped_and_counted():
@@ -234,6 +248,7 @@ def test_learning_rate_schedule():
         ({"epochs": 0}, "epochs=0"),
         ({"gamma": 1.5}, "gamma=1.5"),
         ({"lr": 0.0}, "lr=0.0"),
+        ({"hold_noise": 0}, "hold_noise=0 must be at least 1"),
         ({"encoder": "conv"}, "choose from dense, mlp, bilinear"),
         ({"core": "conv_s5"}, "spatial and needs pixels"),
         ({"action_levels": 3}, "action_levels=3 is for continuous actions"),

@@ -105,7 +105,12 @@ def test_a_run_from_before_a_key_existed_goes_on_with_its_default(tmp_path):
     RunDir.open(config(path)).close()
     assert "stagger" not in (path / "config.yaml").read_text()
     env = {"name": "cartpole", "lanes": {"cartpole": {}}, "same_start": False}
-    new = {"stagger": False, "checkpoint_environments": True, "network": {"action_levels": None}}
+    new = {
+        "stagger": False,
+        "checkpoint_environments": True,
+        "hold_noise": 1,
+        "network": {"action_levels": None},
+    }
     RunDir.open(config(path, env=env, **new)).close()
     with pytest.raises(InputError, match="stagger is False there and True here"):
         RunDir.open(config(path, stagger=True))
