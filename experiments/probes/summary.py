@@ -10,6 +10,7 @@ from jaxtyping import Float
 from ..stats import Interval, mean, stratified_bootstrap
 
 KEEPS = 0.85  # of the value at the first length, for a length to count as reached
+_FEWEST = 30  # answers that make a class
 FLOOR = 0.5  # the normalised score below which no effective length is defined
 FEWEST_CORES = 8  # points below which no rank correlation is given
 WIDE, SCATTERED = 3, 1.5  # the scope and the diffusion from which on they are called so
@@ -181,15 +182,16 @@ def by_distance(rows: Iterable[Row]) -> list[dict[str, Any]]:
     """Of each question and core, the share of right answers by how far back lies what they depend on.
 
     A class begins `steps` back and ends before twice as many (LooGLE's short and long dependencies, Li et al.
-    2023, arXiv 2311.04939). Seeds are resampled.
+    2023, arXiv 2311.04939); one of fewer than 30 answers is left out. Seeds are resampled.
     """
     found = []
     for name, of in probes_of(rows).items():
         for row in of:
             counted = np.array(row.get("tallies", {}).get("distance", np.zeros((1, 2, 0))))
-            for k in np.flatnonzero((counted[:, 1] > 0).all(0)):
+            answered = counted[:, 1]
+            for k in np.flatnonzero((answered > 0).all(0) & (answered.sum(0) >= _FEWEST)):
                 share = _share(counted[..., k])
-                answers = int(counted[:, 1, k].sum())
+                answers = int(answered[:, k].sum())
                 found.append(
                     {"question": name, "label": row["label"], "steps": 2 ** int(k), "answers": answers}
                 )

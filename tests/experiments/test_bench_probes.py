@@ -408,10 +408,10 @@ def test_cores_are_ranked_by_scope_and_diffusion_and_drawn_so():
 
 
 def test_shares_of_right_answers_are_told_by_distance_and_by_outputs_in_common():
-    far = {"tallies": {"distance": [[[3, 0, 1], [4, 0, 4]], [[4, 0, 1], [4, 0, 2]]]}}
+    far = {"tallies": {"distance": [[[15, 0, 5, 9], [20, 0, 20, 9]], [[20, 0, 5, 9], [20, 0, 10, 20]]]}}
     rows = [row("a", [1.0, 1.0], **far), row("b", [0.5])]  # of b nothing was counted
     found = [(each["label"], each["steps"], each["right"], each["answers"]) for each in by_distance(rows)]
-    assert found == [("a", 1, 0.875, 8), ("a", 4, 0.375, 6)]
+    assert found == [("a", 1, 0.875, 40), ("a", 4, 0.375, 30)]  # 29 answers are too few to tell
     assert distances(rows) is not None
     assert distances(rows[1:]) is None
     assert "a 1–1: 0.88, 4–7: 0.38" in _notes_of(rows)
