@@ -212,7 +212,9 @@ def test_mistakes_are_answered_in_a_sentence(capsys):
     assert "leave one of the two out" in refused("core=gru", "equal=parameters", "core.features=16")
     assert "amount=9 says nothing without equal=parameters|state|compute" in refused("core=gru", "amount=9")
     assert "factors=[2] says nothing without mode=extrapolate" in refused("core=gru", "factors=[2]")
-    assert "keep=4 says nothing without baseline=truncate|retrieve" in refused("core=gru", "keep=4")
+    assert "keep=4 says nothing without baseline=truncate|truncate_middle|retrieve" in refused(
+        "core=gru", "keep=4"
+    )
     assert "add full_attention=false" in refused("core=attention", "core.window=32", "probe=tmaze")
     assert "use equal=parameters or compute" in refused("core=gru", "equal=state", "baseline=truncate")
 

@@ -192,8 +192,11 @@ def test_the_last_batch_is_not_counted_twice():
     whole = evaluated(Lighter(1.0), Greys(), dataclasses.replace(PROTOCOL, clips=4), batch=64)
     for batch in (1, 3):
         parts = evaluated(Lighter(1.0), Greys(), dataclasses.replace(PROTOCOL, clips=4), batch=batch)
-        for name, values in whole.arrays.items():
-            np.testing.assert_allclose(parts.arrays[name], values, rtol=1e-6, err_msg=name)
+        for (
+            name,
+            values,
+        ) in whole.arrays.items():  # SSIM's variances cancel: batches differ by some 2e-5 on some CPUs
+            np.testing.assert_allclose(parts.arrays[name], values, rtol=1e-4, err_msg=name)
         assert parts.summary["metrics"]["mse"]["model_low"] == pytest.approx(
             whole.summary["metrics"]["mse"]["model_low"]
         )

@@ -42,7 +42,7 @@ def mean_and_error(scores):
 @pytest.mark.parametrize("name", CLASSES)
 def test_a_key_fixes_the_episode_and_a_batch_is_its_episodes(name):
     _, batch = drawn(name)
-    for one, many in zip(single(name), batch, strict=True):
+    for one, many in zip(jax.tree.leaves(single(name)), jax.tree.leaves(batch), strict=True):
         np.testing.assert_allclose(one, many[:, 7], atol=1e-6)
     assert batch.tokens.std(1).any()
 
@@ -107,7 +107,8 @@ def memoryless(probe, e):
     """
     half = e.targets.shape[1] // 2
     learn, test = (
-        {k: getattr(e, k)[:, part] for k in e._fields} for part in (slice(half), slice(half, None))
+        {k: v[:, part] for k, v in e._asdict().items() if v is not None}
+        for part in (slice(half), slice(half, None))
     )
     seen, paid = learn["tokens"][learn["mask"]], learn["payoff"][learn["mask"]]
     asked = test["tokens"][test["mask"]]
