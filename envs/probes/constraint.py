@@ -1,6 +1,7 @@
 """P12, a rule that is shown once and must hold to the end: keeping it, and judging who kept it."""
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -14,13 +15,17 @@ class ConstraintKeeping(Probe):
     """The first step shows a forbidden colour, every later one two doors of different colours with values.
 
     Going through a door pays its value, uniform on [0, 1], or −1 where its colour is forbidden; a score is
-    the mean per pair of doors, and `kept` is measured as well: in how many episodes the rule holds to the
-    end. `distractors` steps after the first show other colours without a rule's flag.
+    the mean per pair of doors. Counted as well is in how many episodes the rule holds: to the end (`kept`),
+    and through the first 1, 2, 4, … doors, which lengths can be compared by (LongSafety asks so of long
+    contexts, Lu et al. 2025, arXiv 2502.16971). `distractors` steps after the first show other colours
+    without a rule's flag.
     """
 
     length: int = 64
     colours: int = 4
     distractors: int = 0
+
+    whole: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         self.need("colours", self.colours >= 3, "must be 3 or more")
@@ -62,8 +67,11 @@ class ConstraintKeeping(Probe):
 
     def measures(self, episode: Episode, outputs: Float[Array, "T B O"]) -> dict[str, Float[Array, " B"]]:
         """How often no forbidden door was gone through."""
-        paid = jnp.take_along_axis(episode.payoff, outputs.argmax(-1)[..., None], -1)[..., 0]
-        return {"kept": (paid >= 0).all(0).astype(jnp.float32)}
+        return {"kept": super().measures(_allowed(episode, outputs), outputs)["exact"]}
+
+    def tallies(self, episode: Episode, outputs: Float[Array, "T B O"]) -> dict[str, Float[Array, "B 2 K"]]:
+        """How often none was among the first doors; see `Probe`."""
+        return super().tallies(_allowed(episode, outputs), outputs)
 
     def random(self) -> Figure:
         """Half a door's value, unless it is forbidden."""
@@ -78,6 +86,13 @@ class ConstraintKeeping(Probe):
         """The larger value, or the only one that is allowed."""
         share = 1 / self.colours
         return exact(share + (1 - 2 * share) * 2 / 3, "1/C + (1 - 2/C) 2/3")
+
+
+def _allowed(episode: Episode, outputs: Float[Array, "T B O"]) -> Episode:
+    """The episode in which either door is right unless it is forbidden: the poorer is no violation."""
+    answers = outputs.argmax(-1)
+    paid = jnp.take_along_axis(episode.payoff, answers[..., None], -1)[..., 0]
+    return episode._replace(targets=jnp.where(paid < 0, episode.targets, answers))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -135,7 +135,8 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
     for each in result.get("outputs", ()):
         notes.append(
             f"the first {each['outputs']} outputs of {each['question']}, as many as every answer of the "
-            f"probe has here, are all right: {each['label']} {each['right']:.2f}{_spread(each)}"
+            f"probe has here, are all {each.get('all', 'right')}: {each['label']} {each['right']:.2f}"
+            f"{_spread(each)}"
         )
     if result["correlations"] is None:
         notes.append(f"rank correlations between probes need {FEWEST_CORES} cores or sizes; not given")

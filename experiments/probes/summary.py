@@ -200,11 +200,12 @@ def by_distance(rows: Iterable[Row]) -> list[dict[str, Any]]:
 
 
 def of_outputs(rows: Iterable[Row]) -> list[dict[str, Any]]:
-    """How often the first `outputs` of an answer are all right, as many for all settings of a probe.
+    """How often the first `outputs` of an answer are `all` right, as many for all settings of a probe.
 
     It is the largest power of two that no episode's answer is shorter than, at any length and with any
     options, so that neither long answers nor short ones are favoured (L-Eval, An et al. 2023, arXiv
-    2307.11088, controls the length of answers as well). Seeds are resampled.
+    2307.11088, controls the length of answers as well). Where a rule is to be kept, `all` are allowed
+    instead. Seeds are resampled.
     """
     found: list[dict[str, Any]] = []
     counted = {
@@ -221,7 +222,8 @@ def of_outputs(rows: Iterable[Row]) -> list[dict[str, Any]]:
         for row in of:
             k = most[row["probe"]]
             share = _share(np.array(row["tallies"]["outputs"])[..., k])
-            found.append({"question": name, "label": row["label"], "outputs": 2**k, **share})
+            all_are = "allowed" if "kept" in row.get("measures", {}) else "right"
+            found.append({"question": name, "label": row["label"], "outputs": 2**k, "all": all_are, **share})
     return found
 
 

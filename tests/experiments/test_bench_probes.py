@@ -120,12 +120,16 @@ def test_what_is_measured_beside_the_score_is_kept_and_told(tmp_path):
     words = ["probe=constraint_keeping", "length=3", "core=none", "seeds=2", "episodes=64", "tokens=4000"]
     assert main(["bench", "probes", *TINY, *words, f"out={tmp_path}"]) == 0
     (row,) = json.loads((tmp_path / "probes.json").read_text())["rows"]
-    ((name, kept),) = row["measures"].items()
-    assert name == "kept"
+    kept = row["measures"]["kept"]
+    assert set(row["measures"]) == {"kept"}
     assert len(kept) == 2
     # a door is chosen twice; by guessing, a quarter of them are forbidden
     assert all(0.3 < each < 0.8 for each in kept)
-    assert f"kept of constraint_keeping @3: none {np.mean(kept):.3g}" in (tmp_path / "probes.md").read_text()
+    text = (tmp_path / "probes.md").read_text()
+    assert f"kept of constraint_keeping @3: none {np.mean(kept):.3g}" in text
+    assert [right[1] / asked[1] for right, asked in row["tallies"]["outputs"]] == pytest.approx(kept)
+    assert "the first 2 outputs of constraint_keeping @3, as many as every answer" in text
+    assert f"are all allowed: none {np.mean(kept):.2f}" in text
 
 
 def test_all_answers_right_is_measured_of_whole_outputs():
@@ -141,7 +145,7 @@ def test_all_answers_right_is_measured_of_whole_outputs():
     whole = {name for name in probe_names() if type(make_probe(name)).whole}
     assert whole == {
         *("sorting", "timeline", "convex_hull", "multiply"),
-        *("graph_walk", "table_extract", "countdown", "belief_state"),
+        *("graph_walk", "table_extract", "countdown", "belief_state", "constraint_keeping"),
     }
 
 
@@ -423,6 +427,9 @@ def test_shares_of_right_answers_are_told_by_distance_and_by_outputs_in_common()
     found = [(each["question"], each["outputs"], each["right"]) for each in of_outputs(rows)]
     assert found == [("countdown @16", 2, 0.75), ("countdown @32", 2, 0.5)]
     assert of_outputs(rows[1:])[0]["outputs"] == 8
+    assert {each["all"] for each in of_outputs(rows)} == {"right"}
+    (ruled,) = of_outputs([row("a", [1.0], "constraint_keeping", measures={"kept": [0.5]}, **short)])
+    assert (ruled["all"], ruled["outputs"], ruled["right"]) == ("allowed", 2, 0.75)
 
 
 def _notes_of(rows):

@@ -87,3 +87,20 @@ def test_first_outputs_are_counted_of_answers_that_are_long_enough():
     answers = batch.targets.at[-1, 0].add(1).at[-3, 1].add(1) % probe.num_answers  # the fifth, and the third
     counted = probe.tallies(batch, jax.nn.one_hot(answers, probe.num_answers))["outputs"].sum(0)
     np.testing.assert_array_equal(counted, [[3, 3, 2, 0, 0, 0], [3, 3, 3, 0, 0, 0]])
+
+
+def test_doors_are_counted_up_to_the_first_forbidden_one():
+    probe, batch = drawn("constraint_keeping", rows=4, length=8, distractors=1)
+    pays = np.asarray(batch.payoff)
+    poorer = np.where((pays < 0).any(-1), batch.targets, 1 - batch.targets)  # of two allowed doors
+    forbidden, asked = pays.min(-1) < 0, np.asarray(batch.mask)
+    assert (forbidden & asked).any(0).all()  # so that every row can break the rule
+    firsts = np.where(forbidden, np.arange(8)[:, None], 8).min(0)
+    broken = np.where(np.arange(8)[:, None] >= firsts, pays.argmin(-1), poorer)
+    for answers, kept in ((poorer, np.full(4, 6)), (broken, firsts - 2)):
+        outputs = jax.nn.one_hot(answers, 2)
+        right, number = np.asarray(probe.tallies(batch, outputs)["outputs"]).sum(0)
+        np.testing.assert_array_equal(right, [*((kept >= n).sum() for n in (1, 2, 4)), 0])
+        np.testing.assert_array_equal(number, [4, 4, 4, 0])  # six doors
+        assert probe.measures(batch, outputs)["kept"].tolist() == (kept == 6).tolist()
+    assert 0 < (firsts - 2 >= 2).sum() < 4  # some lose it sooner than others
