@@ -105,18 +105,29 @@ def distances(rows: Rows) -> "Figure | None":
 
 
 def recall(rows: Rows) -> "Figure | None":
-    """How well tokens can be read from the memory after the last step; None where nothing was looked into."""
-    panels = []
+    """How well tokens can be read from the memory after the last step; None where nothing was looked into.
+
+    Below all cores' whole memories comes a panel for each core of several layers, with a line for each.
+    """
+    panels: list[Panel] = []
+
+    def panel(title: str, read: Mapping[str, tuple[list[float], list[float | None]]]) -> None:
+        points = {
+            label: [(d, r2, r2, r2) for d, r2 in zip(*each, strict=True) if r2 is not None]
+            for label, each in read.items()
+        }
+        drawn = {label: of for label, of in points.items() if of}
+        if drawn:
+            panels.append((title, "steps before the last", drawn))
+
     for name, of in probes_of(rows).items():
-        found = {}
-        for row in of:
-            maps = row.get("maps") or {}
-            pairs = zip(maps["delays"], maps["recall"], strict=True) if maps.get("recall") else ()
-            points = [(delay, r2, r2, r2) for delay, r2 in pairs if r2 is not None]
-            if points:
-                found[row["label"]] = points
-        if found:
-            panels.append((name, "steps before the last", found))
+        looked = {row["label"]: row["maps"] for row in of if (row.get("maps") or {}).get("recall")}
+        panel(name, {label: (maps["delays"], maps["recall"]) for label, maps in looked.items()})
+        for label, maps in looked.items():
+            if maps.get("layer_recall"):  # earlier results have none
+                parts = {f"layer {k}": part for k, part in enumerate(maps["layer_recall"], 1)}
+                parts = {"all layers": maps["recall"], **parts}
+                panel(f"{label}: {name}", {part: (maps["delays"], r2) for part, r2 in parts.items()})
     return lines(panels, "R² of a linear reading") if panels else None
 
 

@@ -21,7 +21,8 @@ _CAPTIONS = {
     "distances": "Raw shares of right answers, by how many steps before the answer the earliest item lies "
     "that it depends on; means and 95 % intervals over seeds.",
     "recall": "R² of a ridge regression from the carry after the last step to the token so many steps before "
-    "it, fitted to one half of 512 episodes and judged on the other; the first seed.",
+    "it, fitted to one half of 512 episodes and judged on the other; the first seed. Below, of cores with "
+    "several layers, from the memory of each layer by itself.",
     "mixing": "Norms of the derivative of each output (down) by each input (to the right) in one episode, "
     "from an empty memory, on a logarithmic scale over three powers of ten; dots on the right mark answers. "
     "The first seed; of longer episodes the last 128 steps.",

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from ...cores import Core
 from ...cores.base import numbers
+from ...cores.stack import Stack
 from ...envs.probes import Probe
 from .reading import explained, ridge_reading
 
@@ -52,9 +53,11 @@ def carry_recall(
     ridge: float = 1e-3,
     said: Float[Array, "T B D"] | None = None,
     reset: Bool[Array, "T B"] | None = None,
-) -> Float[np.ndarray, " N"]:
+) -> Float[np.ndarray, "P N"]:
     """R² of a linear reading of the input d steps ago from the carry after the last step, per delay d.
 
+    It is read from the whole carry, and after it, if there are several, from each of the `layers` by itself
+    (MemMamba's fidelity along the depth, Wang et al. 2025, arXiv 2510.03279); NaN where one holds nothing.
     The reading is a ridge regression on one half of the rows and judged on the other: 1 is perfect, 0 no
     better than the mean, and below 0 worse; NaN where all inputs are the same. Integers of the carry, which
     count, are left out. What is read is `x`, or what it was made from, `said`. Rows with a `reset` after the
@@ -67,20 +70,39 @@ def carry_recall(
         raise ValueError(f"delays={delays} must lie between 0 and {steps - 1}, the steps before the last")
     reset = (jnp.zeros((steps, rows), bool) if reset is None else reset).at[0].set(True)
     carry = jax.jit(functools.partial(_carry, core))(params, x, reset)
-    seen, scores = np.asarray(numbers(carry, rows), np.float64), []
+    own = layers(core, carry)
+    parts = [np.asarray(numbers(part, rows), np.float64) for part in (carry, *(own if len(own) > 1 else ()))]
     begun = steps - 1 - np.asarray(reset)[::-1].argmax(0)  # where each row's last sequence begins
-    if not seen.shape[1]:
+    if not parts[0].shape[1]:
         raise ValueError(f"{type(core).__name__} has no memory to read from; take another core")
-    for delay in delays:
+    scores = np.full((len(parts), len(delays)), np.nan)
+    for k, delay in enumerate(delays):
         (kept,) = np.nonzero(begun <= steps - 1 - delay)
         if len(kept) < _FEWEST:
-            scores.append(np.nan)
             continue
         fit, test = np.split(kept, [len(kept) // 2])
         wanted = np.asarray((x if said is None else said)[steps - 1 - delay], np.float64)
-        found = ridge_reading(seen[fit], wanted[fit], seen[test], ridge)
-        scores.append(explained(found, wanted[test], wanted[fit].mean(0)).mean())
-    return np.array(scores)
+        for part, seen in enumerate(parts):
+            if seen.shape[1]:
+                found = ridge_reading(seen[fit], wanted[fit], seen[test], ridge)
+                scores[part, k] = explained(found, wanted[test], wanted[fit].mean(0)).mean()
+    return scores
+
+
+def layers(core: Core, carry: Any) -> list[Any]:
+    """The memory of each layer, the first one read first; the whole carry where it is not told apart.
+
+    A stack has those of its parts. Of a core with `num_layers` they are told apart if all its arrays of
+    numbers have so many entries behind the batch axis, `[B, num_layers, ...]`, as all of ours have.
+    """
+    if isinstance(core, Stack):
+        pairs = zip(core.make_parts(), carry, strict=True)
+        return [layer for part, own in pairs for layer in layers(part, own)]
+    number = getattr(core, "num_layers", 1)
+    leaves = [leaf for leaf in jax.tree.leaves(carry) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    if not leaves or any(leaf.shape[1:2] != (number,) for leaf in leaves):
+        return [carry]
+    return [[leaf[:, k] for leaf in leaves] for k in range(number)]
 
 
 def _carry(core: Core, params: Any, x: Array, reset: Array) -> Any:
@@ -93,8 +115,9 @@ def look_into(core: Core, probe: Probe, params: Any, seed: int) -> dict[str, Any
 
     `mixing` `[T, T]` is of the last `MOST` steps at most, from an empty memory, and `asked` says which of
     them ask; `recall` is the R² of the token d steps before the last one, for every d of `delays`, over
-    `ROWS` episodes; None where that token is always the same or lies before the last reset. Where there is
-    no memory to read from, `recall` is None.
+    `ROWS` episodes; None where that token is always the same or lies before the last reset. `layer_recall`
+    is the same of each layer by itself, nothing where there is one alone. Where there is no memory to read
+    from, `recall` is None.
     """
     learnt = params["params"]
     inner = {"params": learnt["core"]} if "core" in learnt else {}
@@ -106,12 +129,15 @@ def look_into(core: Core, probe: Probe, params: Any, seed: int) -> dict[str, Any
     delays = sorted(doubling | {probe.length - 1})  # the first step too: it often says what is to be kept
     try:
         found = carry_recall(core, inner, x, delays, said=episode.tokens, reset=episode.reset)
-        recall = [round(value, 4) if np.isfinite(value) else None for value in found.tolist()]
+        recall, *by_layer = [
+            [round(value, 4) if np.isfinite(value) else None for value in part] for part in found.tolist()
+        ]
     except ValueError:
-        recall = None
+        recall, by_layer = None, []
     return {
         "mixing": [[float(f"{value:.3g}") for value in row] for row in mixing.tolist()],
         "asked": np.asarray(episode.mask[last, 0]).tolist(),
         "delays": delays,
         "recall": recall,
+        "layer_recall": by_layer,
     }
