@@ -14,6 +14,7 @@ from ..probes.answers import answer
 from ..probes.questions import read_questions
 from ..probes.summary import (
     FEWEST_CORES,
+    FEWEST_PAIRS,
     FLOOR,
     KEEPS,
     by_distance,
@@ -27,6 +28,7 @@ from ..probes.summary import (
     of_classes,
     of_outputs,
     of_quadrants,
+    of_retrieval,
     predictions,
     probes_of,
     ranking,
@@ -68,6 +70,7 @@ def run(configs: Sequence[Mapping[str, Any]]) -> None:
         "quadrants": of_quadrants(rows),
         "classes": of_classes(rows, core_classes),
         "by_distance": by_distance(rows),
+        "retrieval": of_retrieval(rows),
         "outputs": of_outputs(rows),
         "effective_lengths": effective_lengths(rows),
         "correlations": correlations(rows),
@@ -132,6 +135,7 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
     for name, of in _grouped(result.get("by_distance", ())).items():
         told = "; ".join(f"{label} {', '.join(cells)}" for label, cells in of.items())
         notes.append(f"right in {name} by how many steps back lies what is needed: {told}")
+    notes += [_retrieval(each) for each in result.get("retrieval", ())]
     for each in result.get("outputs", ()):
         notes.append(
             f"the first {each['outputs']} outputs of {each['question']}, as many as every answer of the "
@@ -185,6 +189,17 @@ def _measured(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             cells = [f"{row['label']} {np.mean(row['measures'][measure]):.3g}" for row in of]
             notes.append(f"{measure} of {name}: {', '.join(cells)}")
     return notes
+
+
+def _retrieval(each: Mapping[str, Any]) -> str:
+    """Whom retrieval helps, in words."""
+    few = f"too few pairs for a sign test, which needs {FEWEST_PAIRS} that are no ties"
+    told = few if each["p"] is None else f"sign test, two-sided: p = {each['p']:.2g}"
+    return (
+        f"retrieval of {each['keep']} steps helps answers whose need lies near more than those whose need "
+        f"lies far in {each['short']} pairs of the same core, question and seed with and without it, less "
+        f"in {each['long']}, equally in {each['ties']}; {told}"
+    )
 
 
 def _core_text(result: Mapping[str, Any], label: str) -> str:

@@ -1,6 +1,7 @@
 """What rows of scores say: intervals, what was learnt, effective lengths, a ranking, correlations."""
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ KEEPS = 0.85  # of the value at the first length, for a length to count as reach
 _FEWEST = 30  # answers that make a class
 FLOOR = 0.5  # the normalised score below which no effective length is defined
 FEWEST_CORES = 8  # points below which no rank correlation is given
+FEWEST_PAIRS = 6  # below which no sign test can find anything: of five on one side, p = 2/32
 WIDE, SCATTERED = 3, 1.5  # the scope and the diffusion from which on they are called so
 _REPS = 1000
 
@@ -144,10 +146,14 @@ def win_rates(rows: Iterable[Row]) -> list[dict[str, Any]]:
 
 def _wins(one: Row, other: Row) -> Float[np.ndarray, " S"]:
     """The share of blocks in which `one` is better, of every seed that both have."""
-    mine, theirs = (dict(zip(row["seeds"], row["blocks"], strict=True)) for row in (one, other))
-    common = [seed for seed in mine if seed in theirs]
-    apart = np.array([np.subtract(mine[seed], theirs[seed]) for seed in common])
-    return (np.sign(apart).mean(-1) + 1) / 2 if common else np.zeros(0)
+    apart = np.array([np.subtract(*pair) for pair in _same_seeds(one, other, lambda row: row["blocks"])])
+    return (np.sign(apart).mean(-1) + 1) / 2 if len(apart) else np.zeros(0)
+
+
+def _same_seeds(one: Row, other: Row, kept: Callable[[Row], Sequence[Any]]) -> list[tuple[Any, Any]]:
+    """What both have `kept` of every seed that both have."""
+    mine, theirs = (dict(zip(row["seeds"], kept(row), strict=True)) for row in (one, other))
+    return [(mine[seed], theirs[seed]) for seed in mine if seed in theirs]
 
 
 def of_categories(rows: Iterable[Row]) -> dict[str, list[dict[str, Any]]]:
@@ -197,6 +203,66 @@ def by_distance(rows: Iterable[Row]) -> list[dict[str, Any]]:
                 )
                 found[-1] |= share
     return found
+
+
+def of_retrieval(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """Per `keep` of `baseline=retrieve`, whether it helps answers of `short` dependency more or `long` ones.
+
+    A pair is a core, a question and a seed, with retrieval and without it. Its classes of `by_distance` are
+    cut in two where the two sides' numbers of answers are most alike, and each side's gain is the share of
+    right answers with retrieval minus that without. Counted are the pairs in which the shorter side gains
+    more, in which the longer one does, and `ties`; `p` is of the exact two-sided sign test without ties, None
+    below `FEWEST_PAIRS`. A pair with a side of fewer than 30 answers is left out. (LooGLE, Li et al. 2023,
+    arXiv 2311.04939, finds that retrieval helps short dependencies.)
+    """
+    rows = list(rows)
+    plain = {_core_and_question(row): row for row in rows if row.get("baseline") is None}
+    leads: dict[int, list[float]] = {}
+    for row in rows:
+        if row.get("baseline") != "retrieve":
+            continue
+        label, _, keep = row["label"].rpartition(" retrieve ")  # as a question's label is made
+        without = plain.get(_core_and_question({**row, "label": label}))
+        for mine, other in _same_seeds(row, without, _by_distance) if without else ():
+            lead = _lead_of_short(*np.array([mine, other], float))
+            if lead is not None:
+                leads.setdefault(int(keep), []).append(lead)
+    found = []
+    for keep, each in leads.items():
+        short, long = sum(lead > 0 for lead in each), sum(lead < 0 for lead in each)
+        p = sign_test(short, long) if short + long >= FEWEST_PAIRS else None
+        found.append({"keep": keep, "short": short, "long": long, "ties": len(each) - short - long, "p": p})
+    return found
+
+
+def _core_and_question(row: Row) -> tuple[Any, ...]:
+    return *(row[key] for key in ("label", "probe", "mode", "trained_length")), str(row["options"])
+
+
+def _by_distance(row: Row) -> Sequence[Any]:
+    return row.get("tallies", {}).get("distance", [np.zeros((2, 0))] * len(row["seeds"]))
+
+
+def _lead_of_short(found: Float[np.ndarray, "2 K"], without: Float[np.ndarray, "2 K"]) -> float | None:
+    """By how much retrieval's gain on the shorter classes exceeds that on the longer; None of too few."""
+    answered = np.minimum(found[1], without[1])
+    if len(answered) < 2:
+        return None
+    before = answered.cumsum()
+    cut = 1 + int(np.abs(2 * before - before[-1])[:-1].argmin())
+    sides = [np.stack([found, without])[..., part] for part in (slice(cut), slice(cut, None))]
+    counts = [side.sum(-1) for side in sides]  # of each side [with or without, right or asked]
+    if min(count[:, 1].min() for count in counts) < _FEWEST:
+        return None
+    short, long = (right[0] / asked[0] - right[1] / asked[1] for right, asked in (c.T for c in counts))
+    return round(short - long, 9)  # so that equal gains are a tie
+
+
+def sign_test(one: int, other: int) -> float:
+    """The exact two-sided p of so many signs of either kind, if both are equally likely."""
+    number = one + other
+    tail = sum(math.comb(number, k) for k in range(min(one, other) + 1))
+    return min(1.0, 2 * tail / 2**number)
 
 
 def of_outputs(rows: Iterable[Row]) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from resetta.envs.probes import make_probe, probe_names
 from resetta.envs.probes.registry import probe_category
 from resetta.experiments.bench.expand import expand
 from resetta.experiments.bench.probe_figures import distances, quadrants
-from resetta.experiments.bench.probes import _grouped, _ranked
+from resetta.experiments.bench.probes import _grouped, _ranked, _retrieval
 from resetta.experiments.cli import main
 from resetta.experiments.listing import core_classes
 from resetta.experiments.probes import answers, source
@@ -34,8 +34,10 @@ from resetta.experiments.probes.summary import (
     of_classes,
     of_outputs,
     of_quadrants,
+    of_retrieval,
     predictions,
     ranking,
+    sign_test,
     spearman,
     win_rates,
 )
@@ -430,6 +432,48 @@ def test_shares_of_right_answers_are_told_by_distance_and_by_outputs_in_common()
     assert {each["all"] for each in of_outputs(rows)} == {"right"}
     (ruled,) = of_outputs([row("a", [1.0], "constraint_keeping", measures={"kept": [0.5]}, **short)])
     assert (ruled["all"], ruled["outputs"], ruled["right"]) == ("allowed", 2, 0.75)
+
+
+def test_whom_retrieval_helps_is_counted_by_pairs_and_tested_by_sign():
+    # 40, 30, 20 and 10 answers: the classes are cut after the first, 40 against 60
+    def counted(label, rights, length=16, **more):
+        tallies = {"distance": [[right, [40, 30, 20, 10]] for right in rights]}
+        return row(label, [1.0] * len(rights), "spans", length, tallies=tallies, **more)
+
+    without = counted("gru", [[10, 30, 0, 0], [20, 15, 10, 5], [10, 0, 0, 0]], baseline=None)
+    found = counted(
+        "gru retrieve 4",
+        # gains of 20/40 and 18/60, of 10/40 and 15/60, and of 4/40 and 30/60
+        [[30, 30, 10, 8], [30, 25, 15, 5], [14, 0, 20, 10]],
+        baseline="retrieve",
+    )
+    others = [
+        counted("gru", [[0, 0, 0, 0]], 32, baseline=None),
+        counted("gru truncate 4", [[9, 9, 9, 9]], baseline="truncate"),
+        counted("s5 retrieve 4", [[9, 9, 9, 9]], baseline="retrieve"),  # without its like
+    ]
+    (told,) = of_retrieval([without, found, *others])
+    assert told == {"keep": 4, "short": 1, "long": 1, "ties": 1, "p": None}
+    assert "more than those whose need lies far in 1 pairs" in _retrieval(told)
+    assert "too few pairs for a sign test, which needs 6" in _retrieval(told)
+    assert of_retrieval([without, *others]) == []
+    better = counted("gru retrieve 8", [[40, 0, 0, 0]] * 6, baseline="retrieve")
+    nothing = counted("gru", [[0, 0, 0, 0]] * 6, baseline=None)
+    (told,) = of_retrieval([nothing, better])
+    assert told == {"keep": 8, "short": 6, "long": 0, "ties": 0, "p": 2 / 64}
+    assert "p = 0.031" in _retrieval(told)
+    few = {"tallies": {"distance": [[[0, 0, 9, 9], [0, 0, 40, 29]]]}}  # 29 answers are too few
+    rows = [row("a", [1.0], **few, baseline=None), row("a retrieve 2", [1.0], **few, baseline="retrieve")]
+    assert of_retrieval(rows) == []
+    assert (
+        of_retrieval([row("a", [1.0], baseline=None), row("a retrieve 2", [1.0], baseline="retrieve")]) == []
+    )
+
+
+def test_the_sign_test_is_exact():
+    assert sign_test(7, 2) == sign_test(2, 7) == 2 * (1 + 9 + 36) / 512
+    assert sign_test(3, 3) == sign_test(0, 0) == 1
+    assert sign_test(6, 0) == 2 / 64
 
 
 def _notes_of(rows):
