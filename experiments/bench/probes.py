@@ -26,6 +26,7 @@ from ..probes.summary import (
     not_learnt,
     of_categories,
     of_classes,
+    of_lengths,
     of_outputs,
     of_quadrants,
     of_retrieval,
@@ -72,6 +73,7 @@ def run(configs: Sequence[Mapping[str, Any]]) -> None:
         "by_distance": by_distance(rows),
         "retrieval": of_retrieval(rows),
         "outputs": of_outputs(rows),
+        "outputs_of_lengths": of_lengths(rows),
         "effective_lengths": effective_lengths(rows),
         "correlations": correlations(rows),
         "predictions": predictions(rows),
@@ -142,6 +144,8 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
             f"probe has here, are all {each.get('all', 'right')}: {each['label']} {each['right']:.2f}"
             f"{_spread(each)}"
         )
+    for each in result.get("outputs_of_lengths", ()):
+        notes.append(f"{each['one']} and {each['other']} rank cores alike by these outputs: {_rho(each)}")
     if result["correlations"] is None:
         notes.append(f"rank correlations between probes need {FEWEST_CORES} cores or sizes; not given")
     for kinds in ("categories", "quadrants"):

@@ -289,7 +289,28 @@ def of_outputs(rows: Iterable[Row]) -> list[dict[str, Any]]:
             k = most[row["probe"]]
             share = _share(np.array(row["tallies"]["outputs"])[..., k])
             all_are = "allowed" if "kept" in row.get("measures", {}) else "right"
-            found.append({"question": name, "label": row["label"], "outputs": 2**k, "all": all_are, **share})
+            asked_of = {"question": name, "length": row["length"], "label": row["label"]}
+            found.append({**asked_of, "outputs": 2**k, "all": all_are, **share})
+    return found
+
+
+def of_lengths(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """How well the shortest of a probe's lengths ranks cores as the longest does, both by `of_outputs`.
+
+    Spearman's rho, cores resampled; none below `FEWEST_CORES` cores (LongSafety, Lu et al. 2025, arXiv
+    2502.16971, finds that safety at short length need not tell of that at long length).
+    """
+    lengths: dict[str, dict[tuple[int, str], dict[str, float]]] = {}
+    for each in of_outputs(rows):
+        of = lengths.setdefault(each["question"].rpartition("@")[0], {})
+        of.setdefault((each["length"], each["question"]), {})[each["label"]] = each["right"]
+    found = []
+    for of in lengths.values():
+        (_, one), (_, other) = min(of), max(of)
+        labels = [label for label in of[min(of)] if label in of[max(of)]]
+        if one != other and len(labels) >= FEWEST_CORES:
+            short, long = (np.array([of[end][label] for label in labels]) for end in (min(of), max(of)))
+            found.append({"one": one, "other": other, **rank_correlation(short, long)})
     return found
 
 

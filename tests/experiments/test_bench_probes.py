@@ -32,6 +32,7 @@ from resetta.experiments.probes.summary import (
     not_learnt,
     of_categories,
     of_classes,
+    of_lengths,
     of_outputs,
     of_quadrants,
     of_retrieval,
@@ -432,6 +433,28 @@ def test_shares_of_right_answers_are_told_by_distance_and_by_outputs_in_common()
     assert {each["all"] for each in of_outputs(rows)} == {"right"}
     (ruled,) = of_outputs([row("a", [1.0], "constraint_keeping", measures={"kept": [0.5]}, **short)])
     assert (ruled["all"], ruled["outputs"], ruled["right"]) == ("allowed", 2, 0.75)
+
+
+def test_short_answers_rank_cores_as_long_ones_or_they_do_not():
+    def counted(k, length, right):
+        tallies = {"outputs": [[[16, right, 0], [16, 16, 16]]]}
+        return row(f"core {k}", [1.0], "constraint_keeping", length, tallies=tallies)
+
+    order = [3, 7, 0, 5, 6, 1, 4, 2]
+    rows = [
+        counted(k, 64, 9 - k) for k in range(8)
+    ]  # the longest first, between them one that is passed over
+    rows += [counted(k, 32, order[k]) for k in range(8)]
+    short = [counted(k, 16, k) for k in range(8)]
+    for each in rows[:8] + short:
+        each["tallies"]["outputs"][0][1][2] = 0  # so that two outputs are all that they have in common
+    (found,) = of_lengths(rows + short)
+    assert (found["one"], found["other"]) == ("constraint_keeping @16", "constraint_keeping @64")
+    assert found["rho"] == pytest.approx(-1)
+    (found,) = of_lengths(rows)
+    assert found["rho"] == pytest.approx(-np.corrcoef(order, np.arange(8))[0, 1])
+    assert of_lengths(short) == []  # one length
+    assert of_lengths([each for each in rows if each["label"] != "core 3"]) == []  # seven cores
 
 
 def test_whom_retrieval_helps_is_counted_by_pairs_and_tested_by_sign():
