@@ -46,6 +46,7 @@ _CLAIMS = (
 class CoresSettings(CoreSettings):
     """configs/bench/cores.yaml says what each key means."""
 
+    layers: int | None
     parameters: int
     lengths: list[int]
     tokens: int
@@ -58,9 +59,10 @@ class CoresSettings(CoreSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_counts("lengths", self.lengths)
-        for name in ("parameters", "lanes", "steps", "turns"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        for name in ("layers", "parameters", "lanes", "steps", "turns"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value} must be at least 1")
         for length in self.lengths:
             if self.tokens % length:
                 raise ValueError(
@@ -81,6 +83,8 @@ class _Question:
 def run(configs: Sequence[Mapping[str, Any]]) -> None:
     """Measure every row that is not kept already and write `<out>/cores.json`."""
     own, cases = read_core_cases(configs, CoresSettings)
+    if own.layers is not None and "core.num_layers=" in configs[0]["command"]:
+        raise InputError(f"layers={own.layers} overrules core.num_layers; add layers=null, or leave one out")
     with settings(own):
         with phase("sizing the cores"):
             questions = _questions(own, cases)
@@ -125,6 +129,8 @@ def _questions(own: CoresSettings, cases: Sequence[CoreCase]) -> list[_Question]
     """Short sequences of all cores first, so that what is stopped early still compares them."""
     found = []
     for case in cases:
+        deep = {"num_layers": own.layers} if own.layers and "num_layers" in case.options else {}
+        case = dataclasses.replace(case, options={**case.options, **deep})
         sized = {**case.options, "features": of_width(case, own.parameters)}
         windows = [False, True] if own.full_attention and "window" in case.options else [False]
         for full in windows:

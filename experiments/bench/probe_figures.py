@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..plots import COLORS, INK, new_figure, styled
-from ..probes.summary import SCATTERED, WIDE, by_distance, normalized, probes_of, wide_and_scattered
+from ..plots import COLORS, INK, new_figure, nth_style, styled
+from ..probes.summary import by_distance, normalized, probes_of, quadrant
 from .figures import heat_maps
 
 if TYPE_CHECKING:
@@ -49,25 +49,14 @@ def quadrants(rows: Rows) -> "Figure | None":
     """Mean scores by how many steps an answer needs and how far apart they lie; None where all are alike."""
     if any("diffusion" not in row for row in rows):  # measured before it was told
         return None
-    kinds = [(*reversed(wide_and_scattered(row)), row["label"]) for row in rows]
-    if len({kind[:2] for kind in kinds}) < 2:
+    cells: dict[str, dict[str, list[float]]] = {}
+    for row in rows:
+        cells.setdefault(quadrant(row), {}).setdefault(row["label"], []).append(row["normalized"]["value"])
+    if len(cells) < 2:
         return None
-    maps = []
-    down, across = (
-        [f"{name} < {least:g}", f"{name} ≥ {least:g}"]
-        for name, least in (("diffusion", SCATTERED), ("scope", WIDE))
-    )
-    for label in labels_of(rows):
-        values = np.full((2, 2), np.nan)
-        for cell in np.ndindex(2, 2):
-            scored = [
-                row["normalized"]["value"]
-                for row, kind in zip(rows, kinds, strict=True)
-                if kind == (*cell, label)
-            ]
-            values[cell] = np.mean(scored) if scored else np.nan
-        maps.append((label, down, across, values))
-    return heat_maps(maps)
+    labels = labels_of(rows)
+    values = [[np.mean(of[label]) if label in of else np.nan for label in labels] for of in cells.values()]
+    return heat_maps([("Normalised score, mean over probes", [*cells], labels, np.array(values))])
 
 
 def options(rows: Rows) -> "Figure | None":
@@ -142,7 +131,7 @@ def lines(panels: Sequence[Panel], ylabel: str) -> "Figure":
         for k, (label, points) in enumerate(of.items()):
             x, value, low, high = np.array(sorted(points), float).T
             bars = np.abs(np.stack([value - low, high - value]))
-            style: Any = {"color": COLORS[k % len(COLORS)], "marker": "os^Dv"[k % 5], "markersize": 4}
+            style: Any = nth_style(k) | {"markersize": 4}
             axes.errorbar(x, value, yerr=bars if bars.any() else None, capsize=2.5, label=label, **style)
         ticks = sorted({point[0] for points in of.values() for point in points})
         if ticks[0] >= 1 and ticks[-1] >= 8 * ticks[0]:
@@ -152,7 +141,7 @@ def lines(panels: Sequence[Panel], ylabel: str) -> "Figure":
         axes.set_ylim(-0.1, 1.1)
         axes.axhline(0, color=INK, linewidth=0.7, linestyle=":")
         axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
-        axes.legend(loc="best")
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))  # lines fill a panel from 0 to 1
     return figure
 
 

@@ -138,12 +138,14 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
         told = "; ".join(f"{label} {', '.join(cells)}" for label, cells in of.items())
         notes.append(f"right in {name} by how many steps back lies what is needed: {told}")
     notes += [_retrieval(each) for each in result.get("retrieval", ())]
+    shares: dict[str, list[str]] = {}
     for each in result.get("outputs", ()):
-        notes.append(
+        asked = (
             f"the first {each['outputs']} outputs of {each['question']}, as many as every answer of the "
-            f"probe has here, are all {each.get('all', 'right')}: {each['label']} {each['right']:.2f}"
-            f"{_spread(each)}"
+            f"probe has here, are all {each.get('all', 'right')}"
         )
+        shares.setdefault(asked, []).append(f"{each['label']} {each['right']:.2f}{_spread(each)}")
+    notes += [f"{asked}: {', '.join(cells)}" for asked, cells in shares.items()]
     for each in result.get("outputs_of_lengths", ()):
         notes.append(f"{each['one']} and {each['other']} rank cores alike by these outputs: {_rho(each)}")
     if result["correlations"] is None:

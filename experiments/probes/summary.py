@@ -327,14 +327,9 @@ def of_quadrants(rows: Iterable[Row]) -> dict[str, list[dict[str, Any]]]:
 
 def quadrant(row: Row) -> str:
     """How much an answer depends on, and how far apart that lies (Goldman et al. 2024, arXiv 2407.00402)."""
-    wide, apart = wide_and_scattered(row)
-    scope = f"scope {WIDE} or more" if wide else f"scope below {WIDE}"
+    scope = f"scope {WIDE} or more" if row["scope"] >= WIDE else f"scope below {WIDE}"
+    apart = row["diffusion"] >= SCATTERED
     return f"{scope}, diffusion {f'{SCATTERED} or more' if apart else f'below {SCATTERED}'}"
-
-
-def wide_and_scattered(row: Row) -> tuple[bool, bool]:
-    """Whether its scope and its diffusion are called large."""
-    return row["scope"] >= WIDE, row["diffusion"] >= SCATTERED
 
 
 def _ranked_by(kind: Callable[[Row], str], rows: Iterable[Row]) -> dict[str, list[dict[str, Any]]]:

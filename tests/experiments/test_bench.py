@@ -101,6 +101,7 @@ def test_every_benchmark_is_listed_and_explained(capsys):
         (["ppo", "run_dir=x"], "use out="),
         (["ppo", "num_envs=6"], "use 4 or 8"),
         (["cores", "tokens=100"], "tokens=100 is not a multiple of length 128"),
+        (["cores", "core.num_layers=2"], "layers=4 overrules core.num_layers; add layers=null"),
         (["acting", "lanes=[0]"], "ascending whole numbers"),
         (["acting", "core=conv_s5"], "resetta bench video"),
         (["compile", "depths=4"], "must be a list"),
@@ -213,7 +214,7 @@ def test_cores_go_on_from_the_rows_that_are_kept(tmp_path, monkeypatch, capsys):
     from resetta.experiments.bench.ceilings import Ceilings
 
     monkeypatch.setattr(cores, "measure_ceilings", lambda _: Ceilings(1e12, 1e12))
-    small = ["cores=[gru]", "core.num_layers=1", "parameters=6000", "tokens=16", "lanes=2", "steps=2"]
+    small = ["cores=[gru]", "layers=1", "parameters=6000", "tokens=16", "lanes=2", "steps=2"]
     first = bench(tmp_path, "cores", *small, "lengths=[4,8]", "turns=2")
     assert [(row["length"], row["batch"]) for row in first["rows"]] == [(4, 4), (8, 2)]
     for row in first["rows"]:
@@ -274,6 +275,15 @@ def test_attention_is_also_measured_over_the_whole_sequence():
         ("attention, full", 16, 16),
         ("none", 16, None),
     ]
+
+
+def test_a_core_without_a_number_of_layers_is_measured_beside_those_that_have_one():
+    from resetta.experiments.bench.core_cases import read_core_cases
+    from resetta.experiments.bench.cores import CoresSettings, _questions
+
+    small = ["core=mamba,stack", "parameters=20000", "tokens=64", "lengths=[8]", "layers=3"]
+    questions = _questions(*read_core_cases(expand("bench/cores", small), CoresSettings))
+    assert [(q.label, q.options.get("num_layers")) for q in questions] == [("mamba", 3), ("stack", None)]
 
 
 def test_sharding_makes_the_devices_it_needs_and_they_agree(tmp_path):
