@@ -1,6 +1,7 @@
 """Causal attention over a sliding window, with a ring of past keys and values as its memory."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -13,7 +14,7 @@ from .dense import Dense
 from .mlp import ResidualMLP
 from .rope import positions, rotate
 from .scan import say_once
-from .sharded import axes_in_use, over_heads, over_time
+from .sharded import by_heads, over_time
 from .ssm import one_of
 
 WAYS = ("plain", "kernels")
@@ -197,9 +198,8 @@ class _Block(nn.Module):
         past = {name: jax.lax.dynamic_index_in_dim(a, layer, 1, keepdims=False) for name, a in ring.items()}
         keys = jnp.concatenate([past["key"].reshape(heads), k], axis=1)
         values = jnp.concatenate([past["value"].reshape(heads), v], axis=1)
-        over = _over(length, self.window, self.by_kernels)
-        q, keys, values = (over_heads(a, axis=2) for a in (q, keys, values))
-        y = over_heads(over(q, keys, values, query, key, self.window), axis=2)
+        over = partial(_over(length, self.window, self.by_kernels), window=self.window)
+        y = by_heads(over, (q, keys, values), (query, key))
         y = over_time(y, axis=1).reshape(batch, length, features)
         x = x + Dense(features, dtype=x.dtype, name="out")(y)
         x = ResidualMLP(self.mlp_ratio, self.glu, name="mlp")(x)
@@ -309,10 +309,7 @@ class Attention(Core):
             return False
         from . import attention_kernels  # Pallas takes half a second to import
 
-        if axes_in_use():
-            why = "it is written for rows and heads that one device has to itself"
-        else:
-            why = attention_kernels.obstacle(self.features // self.num_heads)
+        why = attention_kernels.obstacle(self.features // self.num_heads)
         if why is not None:
             say_once(f"attend='kernels' cannot run here: {why}; 'plain' runs instead")
         return why is None

@@ -150,21 +150,32 @@ def rows_everywhere(x: Array, axis: int) -> Array:
     return _placed(x, axis, None) if DATA in axes_in_use() else x
 
 
-def over_heads(x: Array, axis: int) -> Array:
-    """`x` with its heads, on `axis`, shared out over `sequence`; what attends needs all of time at once.
+def by_heads(over: Callable[..., Array], heads: tuple[Array, ...], places: tuple[Any, ...]) -> Array:
+    """`over(*heads, *places)`, each device its rows, and its heads if `sequence` shares out time elsewhere.
 
-    Each device then holds all steps of its heads: between time and heads lies one all-to-all (arXiv
-    2309.14509, section 3). Raises `ValueError` where `sequence` doesn't divide the heads.
+    What attends needs all of time at once: `heads` are `[B, S, H, D]`, and so is the result; `places`, leaves
+    `[B, S]`, have no heads. Each device holds all steps of its heads: between time and heads lies one
+    all-to-all (arXiv 2309.14509, section 3). Rows that `data` doesn't divide are on every device. `over` may
+    be a kernel. Raises `ValueError` where `sequence` doesn't divide the heads.
     """
-    parts = axes_in_use().get(SEQUENCE, 1)
-    if parts == 1:
-        return x
-    if x.shape[axis] % parts:
+    axes = axes_in_use()
+    if not axes:
+        return over(*heads, *places)
+    parts, number = axes.get(SEQUENCE, 1), heads[0].shape[2]
+    if number % parts:
         raise ValueError(
-            f"num_heads={x.shape[axis]} cannot be shared out over mesh.sequence={parts}; "
-            f"use num_heads={-(-x.shape[axis] // parts) * parts}"
+            f"num_heads={number} cannot be shared out over mesh.sequence={parts}; "
+            f"use num_heads={-(-number // parts) * parts}"
         )
-    return _placed(x, axis, SEQUENCE)
+    rows = DATA if DATA in axes and heads[0].shape[0] % axes[DATA] == 0 else None
+    its = P(rows, None, SEQUENCE if parts > 1 else None)
+    return jax.shard_map(
+        lambda heads, places: over(*heads, *places),
+        in_specs=(its, P(rows)),
+        out_specs=its,
+        axis_names=_automatic(),  # a kernel allows for no axis that is left to the compiler
+        check_vma=False,  # kernels do not say over which axes they vary
+    )(heads, places)
 
 
 def over_time(x: Array, axis: int) -> Array:

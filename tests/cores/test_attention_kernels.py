@@ -163,7 +163,6 @@ def test_all_kernels_lower_for_a_gpu(dtype, monkeypatch):
     ("options", "length", "why"),
     [
         ({"features": 320}, 4, "it is written for heads of up to 128 channels and these have 160"),
-        ({"features": 16, "mesh": 2}, 4, "it is written for rows and heads that one device has to itself"),
         ({"features": 16, "kernels": False}, 4, "it is written for NVIDIA's GPUs and this is cpu"),
         ({"features": 16}, 1, None),  # a step: there is nothing to say
         ({"features": 16, "attend": None}, 4, None),  # a CPU's own
@@ -171,8 +170,6 @@ def test_all_kernels_lower_for_a_gpu(dtype, monkeypatch):
 )
 def test_elsewhere_the_plain_way_runs(options, length, why, caplog, monkeypatch):
     options = {"num_heads": 2, "num_layers": 1, "window": 3, "attend": "kernels", **options}
-    if options.pop("mesh", None):
-        monkeypatch.setattr("resetta.cores.attention.axes_in_use", lambda: {"data": 2})
     monkeypatch.setattr(gpu_kernels, "_interpreted", options.pop("kernels", True))
     scan.say_once.cache_clear()
     with caplog.at_level(logging.WARNING):

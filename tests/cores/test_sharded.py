@@ -12,11 +12,12 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from resetta.cores import make_core
-from resetta.cores.sharded import make_mesh, over_heads, sequence_scan
+from resetta.cores import gpu_kernels, make_core
+from resetta.cores.sharded import by_heads, make_mesh, sequence_scan
 
 FLAGS = {"XLA_FLAGS": f"--xla_force_host_platform_device_count=8 {os.environ.get('XLA_FLAGS', '')}"}
 T, B = 32, 4
+ATTENTION = {"features": 32, "num_layers": 1, "num_heads": 8, "window": 6}
 
 
 def drawn(seed, *shape):
@@ -58,7 +59,8 @@ def cores():
     made = {
         "s5": (make_core("s5", features=4, num_layers=1), (3,)),
         "conv_s5": (make_core("conv_s5", features=4, num_layers=1, nonlinearity="gelu"), (2, 2, 4)),
-        "attention": (make_core("attention", features=32, num_layers=1, num_heads=8, window=6), (32,)),
+        "attention": (make_core("attention", **ATTENTION), (32,)),
+        "attention kernels": (make_core("attention", **ATTENTION, attend="kernels"), (32,)),
     }
 
     def case(core, shape):
@@ -111,14 +113,18 @@ def say(text):
 
 def on_eight_devices():
     found = {}
-    for shape, cases in (((2, 4), scans()), ((1, 8), cores())):
+    of_cores = cores()
+    kernels = {name: of_cores.pop(name) for name in ("attention kernels",)}
+    for shape, cases in (((2, 4), scans()), ((1, 8), of_cores), ((2, 4), kernels)):
         mesh = make_mesh(*shape)
         for name, (run, arguments) in cases.items():
             alone = jax.device_get(jax.jit(run)(*arguments))
             with jax.set_mesh(mesh):
-                compiled = jax.jit(run).lower(*sharded(mesh, arguments)).compile()
+                traced = jax.jit(run).trace(*sharded(mesh, arguments))
+                found[name] = {"kernels": "attention_forward" in str(traced.jaxpr)}
+                compiled = traced.lower().compile()
                 got = compiled(*jax.device_put(sharded(mesh, arguments), compiled.input_shardings[0]))
-            found[name] = {"error": error(alone, got), "program": compiled.as_text()}
+            found[name] |= {"error": error(alone, got), "program": compiled.as_text()}
     mesh = make_mesh(2, 4)
     with jax.set_mesh(mesh):
         run, u = poisoned()
@@ -130,7 +136,7 @@ def on_eight_devices():
         }
         steps = jnp.zeros((30, 4, 3)), jnp.zeros((30, 4), bool), jnp.zeros((4, 3))
         found["stretches"] = say(lambda: sequence_scan(jnp.ones(3), *steps))
-        found["heads"] = say(lambda: over_heads(jnp.zeros((4, 8, 6, 2)), 2))
+        found["heads"] = say(lambda: by_heads(lambda q: q, (jnp.zeros((4, 8, 6, 2)),), ()))
         one_step = jax.jit(lambda u, r, c: sequence_scan(jnp.ones(3), u, r, c)[1])
         step = jnp.zeros((1, 4, 3)), jnp.zeros((1, 4), bool), jnp.zeros((4, 3))
         found["step"] = one_step.lower(*step).compile().as_text()
@@ -145,13 +151,22 @@ def found():
 
 
 @pytest.mark.parametrize(
-    "name", ["real fixed", "complex fixed", "complex varying", "s5", "conv_s5", "attention"]
+    "name",
+    [
+        *("real fixed", "complex fixed", "complex varying"),
+        *("s5", "conv_s5", "attention", "attention kernels"),
+    ],
 )
 def test_eight_devices_give_the_values_and_gradients_of_one(found, name):
     assert found[name]["error"] < 1e-5
     assert "all-gather" in found[name]["program"] or "all-to-all" in found[name]["program"], (
         "nothing was shared"
     )
+
+
+def test_each_device_attends_to_its_heads_by_kernels(found):
+    assert found["attention kernels"]["kernels"]
+    assert not found["attention"]["kernels"]
 
 
 def test_a_scan_exchanges_the_ends_of_stretches_and_nothing_longer(found):
@@ -181,4 +196,5 @@ def test_too_few_devices_are_said_with_their_cure():
 
 
 if __name__ == "__main__":
-    print(json.dumps(on_eight_devices()))
+    with gpu_kernels.interpreted():
+        print(json.dumps(on_eight_devices()))
