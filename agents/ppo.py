@@ -350,7 +350,9 @@ class Agent:
         # The spread known before this rollout, so that all of its rewards are scaled alike. A lane that pays
         # much must not drown those that pay little, and one that has hardly ever paid has hardly a spread.
         spread = state.returns.std
-        spread = jnp.maximum(spread, spread.max() / _LARGEST_LIFT).reshape(-1, 1)
+        spread = jnp.maximum(spread, spread.max() / _LARGEST_LIFT)
+        # Before any lane has paid there is nothing to go by: the first reward ever would count as 10,000.
+        spread = jnp.where(state.returns.squares.max() > 0, spread, 1.0).reshape(-1, 1)
         spread = jnp.broadcast_to(spread, (spread.size, self.env.num_envs // spread.size)).reshape(-1)
         # the rows of every lane apart: lanes share the batch equally (`make_lanes`)
         totals = jnp.moveaxis(totals.reshape(len(totals), *state.returns.mean.shape, -1), -1, 1)

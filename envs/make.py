@@ -154,6 +154,11 @@ def _check_words(bases: list[BaseEnv], width: int, generators: int, length: int)
 
 
 def _check_physics(bases: list[BaseEnv], name: str, bounds: Any) -> None:
+    if name == "max_steps_in_episode":  # evaluation plays, and staggering cuts, trials of one known length
+        raise ValueError(
+            "env.physics cannot draw max_steps_in_episode: all trials of a lane have one limit; "
+            "set it in env.lanes, such as {cartpole: {max_steps_in_episode: 200}}"
+        )
     for base in bases:
         if not hasattr(base.params, name):
             valid = ", ".join(k for k in vars(base.params) if k != "max_steps_in_episode")

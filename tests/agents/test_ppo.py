@@ -112,6 +112,30 @@ def test_rewards_are_scaled_lane_by_lane():
     np.testing.assert_allclose(late[0, 4:], 10 / totals[:, 2:4].std(), rtol=1e-4)
 
 
+@pytest.mark.parametrize("lanes", [{"point_mass": {}}, {"point_mass": {}, "pendulum": {}}])
+def test_the_first_reward_ever_is_not_blown_up(lanes):
+    """After rollouts that paid nothing no spread is known, and rewards stay as they are."""
+    meta = make_meta_env(lanes, num_envs=4, trials=1, projection="orthogonal")
+    agent = Agent(PPOConfig(minibatches=2, normalize_returns=True), meta, make_core("none", features=8))
+    shapes = jax.eval_shape(agent.init, jax.random.key(0))
+    state = shapes.replace(returns=no_statistics(shapes.returns.mean.shape), discounted=jnp.zeros(4))
+    no = jnp.zeros((50, 4), bool)
+
+    def scale(state, reward):
+        scaled, returns, _ = agent._scale_rewards(
+            state, SimpleNamespace(reward=reward, terminated=no, truncated=no)
+        )
+        return scaled, state.replace(returns=returns)
+
+    nothing = jnp.zeros((50, 4))
+    paid = nothing.at[25, 0].set(1.0)
+    _, state = scale(state, nothing)
+    first, state = scale(state, paid)
+    np.testing.assert_array_equal(first, paid)
+    second, _ = scale(state, paid)
+    np.testing.assert_allclose(second[25, 0], 1 / state.returns.std.max(), rtol=1e-5)  # now one is known
+
+
 def test_ratio_moves_when_the_memory_is_not_the_one_that_acted():
     """The invariant can fail: a carry that is forgotten shows."""
     agent = make_agent("gru", num_steps=40)

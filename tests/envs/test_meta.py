@@ -221,6 +221,10 @@ def test_lanes_keep_their_rows():
         ({"lanes": {"cartpole": {}}, "num_envs": 4, "physics": {"lenght": [0, 1]}}, "does not have"),
         ({"lanes": {"cartpole": {}}, "num_envs": 4, "physics": {"length": [2, 1]}}, "low <= high"),
         (
+            {"lanes": {"cartpole": {}}, "num_envs": 4, "physics": {"max_steps_in_episode": [100, 900]}},
+            "all trials of a lane have one limit",
+        ),
+        (
             {"lanes": {"cartpole": {}}, "num_envs": 4, "held_out_physics": {"length": [1, 2]}},
             "for training too",
         ),
