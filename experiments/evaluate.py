@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import os
 import platform
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -12,16 +13,19 @@ from typing import Any
 import jax
 import numpy as np
 
+from .. import __version__
 from ..agents import Agent, AgentState, evaluate, evaluate_random
 from ..envs import SPLITS, MetaEnv
 from ..envs.scores import normalize
 from .build import build_env, default_device, settings
 from .config import TrainConfig
 from .errors import InputError, input_errors
+from .kept_splits import KeptSplits, digest, forget_splits
 from .logs import phase
+from .processes import primary
 from .report import write_report
 from .restore import restore_run
-from .run_dir import RunDir, write_json, write_npz
+from .run_dir import FREE_KEYS, RunDir, write_json, write_npz
 from .stats import adaptation_curve, improvement, total
 
 Phase = Callable[[str], AbstractContextManager[Any]]
@@ -30,6 +34,7 @@ Phase = Callable[[str], AbstractContextManager[Any]]
 def run(raw: Mapping[str, Any]) -> None:
     """Evaluate the agent of a run directory, print the curve and renew the report."""
     run_dir, config, agent, state = restore_run(raw)
+    target = Path(raw["out"]) if raw["out"] else run_dir.path
     with settings(config):
         with input_errors():
             baselines = _read_baselines(raw["baselines"])
@@ -42,9 +47,9 @@ def run(raw: Mapping[str, Any]) -> None:
                 trials=raw["trials"],
                 greedy=raw["greedy"],
                 seed=raw["seed"],
+                folder=target,
             )
         summary["baselines"] = {label: {"held_out": _curve(returns)} for label, returns in baselines.items()}
-        target = Path(raw["out"]) if raw["out"] else run_dir.path
         write_evaluation(run_dir, arrays, summary, target)
     print(summary_text(summary))
     if target == run_dir.path:
@@ -75,13 +80,15 @@ def evaluate_agent(
     trials: int | None = None,
     greedy: bool | None = None,
     seed: int = 0,
+    folder: Path | None = None,
     phase: Phase = phase,
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Arrays for eval.npz and a summary for eval.json; `state` has a leading seed axis.
 
     Arrays: `<split>_returns` and `<split>_normalized` `[seed, task, trial]`, `<split>_task_ids` `[task]`,
     `<split>_envs` `[task]` (names), `<split>_random` `[task, trial]`. All seeds of training play the same
-    episodes.
+    episodes. In `folder` each split is kept as it is played, until `write_evaluation`: one that was killed
+    goes on with what is missing.
     """
     tasks = config.eval_tasks if tasks is None else tasks
     trials = config.evaluation_trials if trials is None else trials
@@ -91,20 +98,7 @@ def evaluate_agent(
     for split in splits:
         if split not in SPLITS:
             raise ValueError(f"unknown split {split!r}; choose from {', '.join(SPLITS)}")
-    arrays: dict[str, np.ndarray] = {}
-    summaries: dict[str, Any] = {}
-    # Splits of the same base environments share one program: what differs is the ids it is given.
-    players: dict[bool, tuple[MetaEnv, Any]] = {}
-    for split in splits:
-        unmet = split == "held_out" and bool(config.env.unmet)
-        env = evaluation_env(config, tasks, trials, split)
-        with phase(f"evaluating {env.num_envs} {split.replace('_', '-')} tasks, {trials} trials each"):
-            if unmet not in players:
-                players[unmet] = env, _player(agent, env, state, greedy, seed)
-            part = _play(*players[unmet], state, env.evaluation_ids(split))
-        arrays |= {f"{split}_{name}": value for name, value in part.items()}
-        summaries[split] = _summary(part, env, config)
-    summary = {
+    about = {
         "env": config.env.name,
         "core": str(config.core["name"]),
         "seeds": config.seeds,
@@ -116,11 +110,40 @@ def evaluate_agent(
         "update": int(np.asarray(state.update).max()),
         "env_steps": int(np.asarray(state.update).max()) * config.steps_per_update,
         "device": device_name(),
-        "date": datetime.date.today().isoformat(),
         "versions": {"python": platform.python_version(), "jax": jax.__version__},
-        "splits": summaries,
     }
-    return arrays, summary
+    kept = folder and KeptSplits(folder, about | _beneath(config, state))
+    arrays: dict[str, np.ndarray] = {}
+    summaries: dict[str, Any] = {}
+    # Splits of the same base environments share one program: what differs is the ids it is given.
+    players: dict[bool, tuple[MetaEnv, Any]] = {}
+    for split in splits:
+        unmet = split == "held_out" and bool(config.env.unmet)
+        env, name = evaluation_env(config, tasks, trials, split), split.replace("_", "-")
+        part = kept and kept.get(split)
+        if part:
+            if primary():
+                print(f"{name}: evaluated already", file=sys.stderr, flush=True)
+        else:
+            with phase(f"evaluating {env.num_envs} {name} tasks, {trials} trials each"):
+                if unmet not in players:
+                    players[unmet] = env, _player(agent, env, state, greedy, seed)
+                part = _play(*players[unmet], state, env.evaluation_ids(split))
+            if kept and primary():
+                kept.keep(split, part)
+        arrays |= {f"{split}_{name}": value for name, value in part.items()}
+        summaries[split] = _summary(part, env, config)
+    return arrays, {**about, "date": datetime.date.today().isoformat(), "splits": summaries}
+
+
+def _beneath(config: TrainConfig, state: AgentState) -> dict[str, Any]:
+    """What returns depend on beside what eval.json says: which agent it is, and its configuration."""
+    own = {key: value for key, value in dataclasses.asdict(config).items() if key not in FREE_KEYS}
+    return {
+        "config": own,
+        "agent": digest((state.params, state.observations, state.update)),
+        "resetta": __version__,
+    }
 
 
 def evaluation_env(config: TrainConfig, tasks: int, trials: int, split: str) -> MetaEnv:
@@ -132,11 +155,15 @@ def evaluation_env(config: TrainConfig, tasks: int, trials: int, split: str) -> 
 def write_evaluation(
     run_dir: RunDir, arrays: Mapping[str, np.ndarray], summary: Mapping[str, Any], target: Path | None = None
 ) -> None:
-    """eval.npz and eval.json of a run, each whole or not at all, in its directory or in `target`."""
+    """eval.npz and eval.json of a run, each whole or not at all, in its directory or in `target`.
+
+    Splits that were kept there go: they are in these files.
+    """
     rows = run_dir.rows()
     target = target or run_dir.path
     write_npz(target / "eval.npz", **arrays)
     write_json(target / "eval.json", {**summary, "train_seconds": rows[-1]["wall_time"] if rows else None})
+    forget_splits(target)
 
 
 def summary_text(summary: Mapping[str, Any]) -> str:

@@ -140,7 +140,9 @@ def _finish(
         return
     if config.eval_tasks:
         # every process evaluates, so that none waits for another; the first one writes
-        arrays, summary = evaluate_agent(agent, config, state, splits=splits, phase=logs.phase)
+        arrays, summary = evaluate_agent(
+            agent, config, state, splits=splits, folder=run_dir.path, phase=logs.phase
+        )
         if not run_dir.writes:
             return
         if config.render:

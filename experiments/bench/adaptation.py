@@ -23,7 +23,7 @@ from ..stats import (
 )
 from .cases import Case, CoresSettings, Settings, read_cases
 from .results import Table, record, save, short
-from .runs import raise_failures, train_all
+from .runs import raise_failures, run_path, train_all
 from .timing import count_parameters
 
 if TYPE_CHECKING:
@@ -79,8 +79,17 @@ def play(cases: Sequence[Case], folder: Path, split: str) -> Played:
                 raise InputError("eval_tasks=0 leaves nothing to measure; give eval_tasks=256 or the like")
             parameters[case.label] = count_parameters(build_agent(case.train))
             evaluation_env(case.train, case.train.eval_tasks, case.train.evaluation_trials, split)
-    runs, failures = train_all(cases, folder)
-    arrays = {case.label: _evaluated(case, runs[case.label], split) for case in cases if case.label in runs}
+    known = {
+        case.label: found
+        for case in cases
+        if (found := _kept(case, run_path(case, folder) / f"bench_{split}")) is not None
+    }
+    runs, failures = train_all(cases, folder, known)
+    arrays = {
+        case.label: known.get(case.label) or _evaluated(case, runs[case.label], split)
+        for case in cases
+        if case.label in runs
+    }
     scores = {label: _scores(of, split) for label, of in arrays.items()}
     return Played(parameters, runs, arrays, scores, failures)
 
@@ -106,9 +115,8 @@ def described(name: str, own: Settings, cases: Sequence[Case], measured: Measure
     return result
 
 
-def _evaluated(case: Case, run: RunDir, split: str) -> dict[str, np.ndarray]:
-    """The arrays of `evaluate_agent`, kept beside the run until the question changes."""
-    folder = run.path / f"bench_{split}"
+def _kept(case: Case, folder: Path) -> dict[str, np.ndarray] | None:
+    """The arrays that `_evaluated` kept in `folder`; None where there are none, or for another question."""
     asked = {
         "update": case.train.updates,
         "tasks": case.train.eval_tasks,
@@ -116,11 +124,17 @@ def _evaluated(case: Case, run: RunDir, split: str) -> dict[str, np.ndarray]:
         "greedy": case.train.eval_greedy,
         "evaluation_seed": 0,
     }
-    if (folder / "eval.json").exists() and (folder / "eval.npz").exists():
-        known = json.loads((folder / "eval.json").read_text())
-        if all(known.get(key) == value for key, value in asked.items()):
-            with np.load(folder / "eval.npz", allow_pickle=False) as stored:
-                return dict(stored)
+    if not ((folder / "eval.json").exists() and (folder / "eval.npz").exists()):
+        return None
+    known = json.loads((folder / "eval.json").read_text())
+    if any(known.get(key) != value for key, value in asked.items()):
+        return None
+    with np.load(folder / "eval.npz", allow_pickle=False) as stored:
+        return dict(stored)
+
+
+def _evaluated(case: Case, run: RunDir, split: str) -> dict[str, np.ndarray]:
+    """The arrays of `evaluate_agent`, kept beside the run until the question changes."""
     run_dir, config, agent, state = restore_run({"run_dir": str(run.path), "device": case.train.device})
     with settings(config):
         arrays, summary = evaluate_agent(
@@ -133,7 +147,7 @@ def _evaluated(case: Case, run: RunDir, split: str) -> dict[str, np.ndarray]:
             greedy=case.train.eval_greedy,
             seed=0,
         )
-    write_evaluation(run_dir, arrays, summary, folder)
+    write_evaluation(run_dir, arrays, summary, run.path / f"bench_{split}")
     return arrays
 
 
