@@ -136,7 +136,7 @@ def drawn(curves: Mapping[str, Points]) -> "Figure":
         axes.set_title("return" if len(panels) == 1 else "return, mean" if k == 0 else panel)
         axes.set_xlabel("environment steps")
         axes.xaxis.set_major_formatter(thousands)
-        axes.xaxis.set_major_locator(_few_ticks())
+        axes.locator_params(axis="x", nbins=4)
     handles, labels = grid[0].get_legend_handles_labels()
     if len(ranked) > 8:
         handles.append(grid[0].get_lines()[0])
@@ -146,12 +146,6 @@ def drawn(curves: Mapping[str, Points]) -> "Figure":
         handles, labels, loc="center left", borderaxespad=0, title=words, title_fontsize=8, alignment="left"
     )
     return figure
-
-
-def _few_ticks() -> Any:
-    from matplotlib.ticker import MaxNLocator
-
-    return MaxNLocator(4)
 
 
 def _line(points: Points, panel: str) -> tuple[np.ndarray, np.ndarray]:
