@@ -95,12 +95,12 @@ def learning_curve(
     steps = np.array([row["env_steps"] for row in kept], float)
     window = window or max(1, len(kept) // 50)
     figure, axes = new_figure(title)
-    smooth = _running_mean(_by_seed(kept, "episode_return", count), window)
+    smooth = running_mean(_by_seed(kept, "episode_return", count), window)
     if not np.isfinite(smooth).any():
         return _nothing(axes, "no trial has finished yet")
     names = sorted({name for row in kept for name in row if name.startswith("episode_return/")})
     for i, name in enumerate(names):
-        one = _running_mean(_by_seed(kept, name, count), window)
+        one = running_mean(_by_seed(kept, name, count), window)
         shown = np.isfinite(one).any(axis=1)
         style = {"color": COLORS[(i + 1) % len(COLORS)], "linewidth": 1.1}
         axes.plot(steps[shown], np.nanmean(one[shown], axis=1), label=name.partition("/")[2], **style)
@@ -294,7 +294,7 @@ def _curve(curve: Any) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None
     return np.asarray(center, float), low, high
 
 
-def _running_mean(values: np.ndarray, window: int) -> np.ndarray:
+def running_mean(values: np.ndarray, window: int) -> np.ndarray:
     """A trailing mean over rows that skips what is missing; NaN only where nothing has been seen."""
     known = np.isfinite(values)
     total = np.cumsum(np.where(known, values, 0.0), axis=0)

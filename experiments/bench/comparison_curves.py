@@ -27,17 +27,32 @@ def write_csv(path: Path, points: Sequence[Mapping[str, Any]]) -> None:
 
 
 def read_csv(path: Path) -> list[dict[str, Any]]:
-    """What `write_csv` wrote: `core` as text, all else as numbers. `InputError` where it is missing."""
+    """What `write_csv` wrote: `core` as text, all else as numbers, NaN where nothing stands.
+
+    `InputError` where the file is missing or something else stands in it.
+    """
+    found, line = [], 1
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            return [
-                {key: value if key == "core" else float(value) for key, value in row.items()}
-                for row in csv.DictReader(file)
-            ]
+            reader = csv.reader(file)
+            names = next(reader, [])
+            if len({*names}) < len(names):
+                raise ValueError("two columns have one name")
+            for values in filter(None, reader):
+                line = reader.line_num
+                if len(values) != len(names):
+                    raise ValueError(f"{len(values)} values below {len(names)} names")
+                row = zip(names, values, strict=True)
+                found.append({name: text if name == "core" else float(text or "nan") for name, text in row})
     except FileNotFoundError:
         raise InputError(
             f"{path} is missing; copy it along with the JSON, or run the benchmark again"
         ) from None
+    except (ValueError, csv.Error) as error:
+        raise InputError(
+            f"{path} is damaged in line {line} ({error}); mend that line, or write the file again"
+        ) from error
+    return found
 
 
 def learning_points(
