@@ -25,6 +25,7 @@ from .core_cases import (
     read_core_cases,
     stepping,
 )
+from .expand import given_keys
 from .kept_rows import KeptRows
 from .results import Table, describe, save, short, spread, spread_text
 from .roofline import counted
@@ -83,7 +84,7 @@ class _Question:
 def run(configs: Sequence[Mapping[str, Any]]) -> None:
     """Measure every row that is not kept already and write `<out>/cores.json`."""
     own, cases = read_core_cases(configs, CoresSettings)
-    if own.layers is not None and "core.num_layers=" in configs[0]["command"]:
+    if own.layers is not None and "core.num_layers" in given_keys(configs[0]["command"]):
         raise InputError(f"layers={own.layers} overrules core.num_layers; add layers=null, or leave one out")
     with settings(own):
         with phase("sizing the cores"):

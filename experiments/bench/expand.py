@@ -29,6 +29,11 @@ def expand(benchmark: str, overrides: Sequence[str], config_dir: Path | None = N
     return configs
 
 
+def given_keys(command: str) -> set[str]:
+    """The keys that a command line sets."""
+    return {word.partition("=")[0].lstrip("+") for word in shlex.split(command)}
+
+
 def _cases(benchmark: str, overrides: Sequence[str], config_dir: Path | None) -> list[dict[str, Any]]:
     parsed = parse(overrides)
     first = compose(benchmark, next(iter(combinations(parsed))), config_dir)

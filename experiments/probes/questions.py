@@ -1,7 +1,6 @@
 """What `resetta bench probes` is asked: cores by probes by lengths, and the seeds of each."""
 
 import dataclasses
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from ...cores.registry import core_names, core_options
 from ...envs.probes import Probe, make_probe
 from ...testing import check_core
 from ..bench.core_cases import CoreCase, bytes_of, count_core, inputs, of_width
+from ..bench.expand import given_keys
 from ..bench.flops import count_flops
 from ..config import DEVICES, build_dataclass, check_choice
 from ..errors import InputError, input_errors
@@ -128,7 +128,7 @@ def read_questions(configs: Sequence[Mapping[str, Any]]) -> tuple[ProbesSettings
                 known = questions.get(key, question)
                 seeds = sorted({*known.seeds, *question.seeds})
                 questions[key] = dataclasses.replace(question, seeds=tuple(seeds))
-    if "keep" in _given(configs[0]["command"]) and all(own.baseline is None for own in found):
+    if "keep" in given_keys(configs[0]["command"]) and all(own.baseline is None for own in found):
         raise InputError(
             f"keep={found[0].keep} says nothing without baseline={'|'.join(BASELINES)}; "
             "add it, or leave keep out"
@@ -148,7 +148,7 @@ def _check_together(own: ProbesSettings, command: str) -> None:
     """Raise `InputError` for settings that contradict each other."""
     if own.length is not None and "length" in own.options:
         raise InputError(f"length={own.length} and options.length={own.options['length']}; give one of them")
-    given = _given(command)
+    given = given_keys(command)
     if own.equal is not None and "core.features" in given:
         raise InputError(f"equal={own.equal} chooses core.features for each core; leave one of the two out")
     if own.full_attention and "core.window" in given:
@@ -168,11 +168,6 @@ def _check_together(own: ProbesSettings, command: str) -> None:
             f"equal=state is about a core's own memory, which baseline={own.baseline} does without; "
             "use equal=parameters or compute"
         )
-
-
-def _given(command: str) -> set[str]:
-    """The keys that a command line sets."""
-    return {word.partition("=")[0].lstrip("+") for word in shlex.split(command)}
 
 
 def _label(config: Mapping[str, Any], own: ProbesSettings) -> str:
