@@ -9,5 +9,6 @@ from .ppo import ENVIRONMENTS as ENVIRONMENTS
 from .ppo import Agent as Agent
 from .ppo import AgentState as AgentState
 from .ppo import PPOConfig as PPOConfig
+from .teacher import Teacher as Teacher
 from .watch import input_gradients as input_gradients
 from .watch import watch as watch

@@ -52,6 +52,14 @@ class Policy(Protocol):
         """The environment's action."""
         ...
 
+    def expected(self, params: Array) -> Float[Array, "... A"]:
+        """The environment's action on average; the probabilities of discrete ones."""
+        ...
+
+    def cross_entropy(self, params: Array, wanted: Float[Array, "... A"]) -> Float[Array, "..."]:
+        """How far the distribution is from what `expected` may give: its negative log-likelihood."""
+        ...
+
 
 class Categorical:
     """Discrete actions: logits `[..., N]`, raw actions int32 `[...]`."""
@@ -88,6 +96,14 @@ class Categorical:
         """See `Policy`."""
         return raw
 
+    def expected(self, params: Array) -> Float[Array, "... N"]:
+        """See `Policy`."""
+        return jax.nn.softmax(params)
+
+    def cross_entropy(self, params: Array, wanted: Float[Array, "... N"]) -> Float[Array, "..."]:
+        """See `Policy`."""
+        return -(wanted * jax.nn.log_softmax(params)).sum(-1)
+
 
 class SquashedGaussian:
     """Continuous actions: `[..., 2 A]` (mean, log std), raw actions `[..., A]` before tanh.
@@ -100,6 +116,7 @@ class SquashedGaussian:
 
     min_log_std = -5.0
     max_log_std = 1.0
+    largest_wanted = 0.99
 
     def __init__(self, size: int):
         self.num_params = 2 * size
@@ -145,6 +162,15 @@ class SquashedGaussian:
         """See `Policy`."""
         return jnp.tanh(raw)
 
+    def expected(self, params: Array) -> Float[Array, "... A"]:
+        """See `Policy`; the mean, squashed."""
+        return jnp.tanh(self.mode(params))
+
+    def cross_entropy(self, params: Array, wanted: Float[Array, "... A"]) -> Float[Array, "..."]:
+        """See `Policy`; before squashing, where full force is not endlessly far away."""
+        limit = self.largest_wanted
+        return -jnp.asarray(self._gaussian(params).log_prob(jnp.arctanh(jnp.clip(wanted, -limit, limit))))
+
 
 class Levels:
     """Continuous actions of a few values: logits `[..., A * K]`, raw actions int32 `[..., A]`, of K levels.
@@ -189,6 +215,16 @@ class Levels:
     def to_env(self, raw: Array) -> Array:
         """See `Policy`."""
         return 2 * raw / (self._shape[1] - 1) - 1
+
+    def expected(self, params: Array) -> Float[Array, "... A"]:
+        """See `Policy`."""
+        return self._each.expected(self._logits(params)) @ jnp.linspace(-1.0, 1.0, self._shape[1])
+
+    def cross_entropy(self, params: Array, wanted: Float[Array, "... A"]) -> Float[Array, "..."]:
+        """See `Policy`; what lies between two levels is divided among them, so that its mean is kept."""
+        place = (jnp.clip(wanted, -1.0, 1.0) + 1) / 2 * (self._shape[1] - 1)
+        shares = jnp.maximum(1 - jnp.abs(place[..., None] - jnp.arange(self._shape[1])), 0.0)
+        return self._each.cross_entropy(self._logits(params), shares).sum(-1)
 
 
 def make_policy(action: Discrete | Continuous, levels: int | None = None) -> Policy:

@@ -47,7 +47,9 @@ def add(statistics: Statistics, values: Float[Array, "T B *D"]) -> Statistics:
     )
 
 
-def normalize(statistics: Statistics, values: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Values with mean 0 and spread 1, clipped to [-10, 10] once there are statistics."""
-    clipped = jnp.clip((values - statistics.mean) / statistics.std, -10.0, 10.0)
+def normalize(
+    statistics: Statistics, values: Float[Array, "..."], limit: float = 10.0
+) -> Float[Array, "..."]:
+    """Values with mean 0 and spread 1, clipped to [-limit, limit], once there are statistics."""
+    clipped = jnp.clip((values - statistics.mean) / statistics.std, -limit, limit)
     return jnp.where(statistics.count > 1, clipped, values)

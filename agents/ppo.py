@@ -24,6 +24,7 @@ from .gae import advantages
 from .network import ENCODERS, ActorCritic
 from .normalize import Statistics, add, no_statistics, normalize
 from .pack import pack, unpack
+from .teacher import Teacher
 
 DTYPES = ("float32", "bfloat16")
 ENVIRONMENTS = ("env_state", "inputs", "carry", "discounted")  # of an `AgentState`: one row an environment
@@ -45,29 +46,36 @@ class PPOConfig:
     gae_across_trials: bool = False
     clip: float = 0.2
     entropy: float = 0.01
+    entropy_final: float | None = None
     value_coef: float = 0.5
     max_grad_norm: float = 0.5
     normalize_observations: bool = False
+    observation_clip: float = 10.0
     normalize_returns: bool = False
+    advantages_by_environment: bool = False
     stagger: bool = False
     hold_noise: int = 1
     encoder: str = "bilinear"
     head_features: int = 0
     action_levels: int | None = None
+    teacher_weight: float = 1.0
+    teacher_updates: float | None = None  # until a teacher's word counts for nothing (None: it always counts)
     dtype: str = "float32"  # of activations: see `ActorCritic`
 
     def __post_init__(self) -> None:
         for name in ("num_steps", "epochs", "minibatches", "updates", "hold_noise"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-        for name in ("lr", "clip", "max_grad_norm"):
+        for name in ("lr", "clip", "max_grad_norm", "observation_clip"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be greater than 0")
         for name in ("gamma", "gae_lambda"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} must lie between 0 and 1")
-        if self.lr_final is not None and self.lr_final < 0:
-            raise ValueError(f"lr_final={self.lr_final} must not be negative")
+        for name in ("lr_final", "entropy_final"):
+            final = getattr(self, name)
+            if final is not None and final < 0:
+                raise ValueError(f"{name}={final} must not be negative")
         if self.encoder not in ENCODERS:
             raise ValueError(f"unknown network.encoder={self.encoder!r}; choose from {', '.join(ENCODERS)}")
         if self.head_features < 0:
@@ -111,12 +119,16 @@ class Rollout(struct.PyTreeNode):
     final_value: Float[Array, "T B"]
     trial_end: Bool[Array, "T B"]
     trial_return: Float[Array, "T B"]
+    advice: Float[Array, "T B A"] | None = None  # a teacher's
 
 
 class Agent:
-    """A network, its policy and PPO's `init` and `update`, as pure functions of an `AgentState`."""
+    """A network, its policy and PPO's `init` and `update`, as pure functions of an `AgentState`.
 
-    def __init__(self, config: PPOConfig, env: MetaEnv, core: Core):
+    A `teacher` is followed in training alone, beside the rewards: see `Teacher`.
+    """
+
+    def __init__(self, config: PPOConfig, env: MetaEnv, core: Core, teacher: Teacher | None = None):
         if env.num_envs % config.minibatches:
             n = config.minibatches
             raise ValueError(
@@ -131,7 +143,9 @@ class Agent:
             )
         if config.dtype != "float32":
             _check_dtype(core, env.observation_shape, jnp.dtype(config.dtype))
-        self.config, self.env = config, env
+        if teacher is not None:
+            teacher.check(env)
+        self.config, self.env, self.teacher = config, env, teacher
         self.policy: Policy = make_policy(env.action, config.action_levels)
         self.network = ActorCritic(
             core, self.policy.num_params, config.encoder, config.head_features, jnp.dtype(config.dtype)
@@ -142,9 +156,8 @@ class Agent:
 
     def _schedule(self, count: Any) -> Array:
         config = self.config
-        final = config.lr if config.lr_final is None else config.lr_final
         steps = config.updates * config.epochs * config.minibatches
-        return config.lr + (final - config.lr) * jnp.minimum(count / steps, 1.0)
+        return _linear(config.lr, config.lr_final, count / steps)
 
     def init(self, key: Array) -> AgentState:
         """A fresh agent in freshly reset environments."""
@@ -197,7 +210,8 @@ class Agent:
         self, params: Any, observations: Statistics, carry: Carry, inputs: Input
     ) -> tuple[Carry, Float[Array, "T B D"]]:
         if self.config.normalize_observations:
-            inputs = inputs.replace(observation=normalize(observations, inputs.observation))
+            observation = normalize(observations, inputs.observation, self.config.observation_clip)
+            inputs = inputs.replace(observation=observation)
         remember = partial(self.network.apply, method="remember")
         carry, y = by_rows(remember, params, carry, inputs)
         return carry, y
@@ -276,12 +290,12 @@ class Agent:
         like: list[Any] = []  # the shapes of what a step leaves, left behind by tracing it
 
         def step(loop: tuple[Any, Input, Carry], chance: tuple[Array, Any]) -> tuple[Any, Any]:
-            env_state, inputs, carry = loop
+            states, inputs, carry = loop
             noise, env_keys = chance
             carry, y = self._remember(state.params, state.observations, carry, _one_step(inputs))
             policy_params = self._head("policy", state.params, y[0])
             raw = self.policy.draw(noise, policy_params)
-            env_state, next_inputs, outcome = self.env.step_with(env_keys, env_state, self.policy.to_env(raw))
+            env_state, next_inputs, outcome = self.env.step_with(env_keys, states, self.policy.to_env(raw))
             terminated, truncated = outcome.terminated, outcome.truncated
             if self.config.gae_across_trials:
                 terminated, truncated = terminated & next_inputs.reset, truncated & next_inputs.reset
@@ -295,6 +309,8 @@ class Agent:
                 "trial_end": outcome.trial_end,
                 "trial_return": outcome.trial_return,
             }
+            if self.teacher is not None:
+                seen["advice"] = self.teacher.advise(self.env, states, inputs)
             seen |= {"policy_params": policy_params, "y": y[0]}
             like.append(jax.eval_shape(lambda: seen))
             return (env_state, next_inputs, carry), pack(seen)
@@ -367,21 +383,32 @@ class Agent:
         # Several devices: any row may be in any device's part of a minibatch. The rollout, small beside what
         # the network makes of it, is exchanged once; every minibatch then lies at hand.
         first_carry = jax.tree.map(lambda leaf: rows_everywhere(leaf, axis=0), first_carry)
-        rollout, advantage = jax.tree.map(lambda leaf: rows_everywhere(leaf, axis=1), (rollout, advantage))
+        weights = {"entropy": _linear(config.entropy, config.entropy_final, state.update / config.updates)}
+        if self.teacher is not None:
+            fade = config.teacher_updates
+            weights["teacher"] = (
+                jnp.asarray(config.teacher_weight)
+                if fade is None
+                else _linear(config.teacher_weight, 0.0, state.update / fade)
+            )
+        scaled = self._scale_advantages(advantage)
+        rollout, advantage, scaled = jax.tree.map(
+            lambda leaf: rows_everywhere(leaf, axis=1), (rollout, advantage, scaled)
+        )
 
         loss = jax.value_and_grad(
-            lambda params, *args: self._loss(whole(params), state.observations, *args), has_aux=True
+            lambda params, *args: self._loss(whole(params), state.observations, weights, *args), has_aux=True
         )
         names: list[str] = []  # of the losses, left behind by tracing a minibatch
 
         def minibatch(train: tuple[Array, Any], rows: Array) -> tuple[Any, Array]:
             params, opt_state = train
             carry = jax.tree.map(lambda leaf: over_rows(leaf[rows], axis=0), first_carry)
-            part, adv = jax.tree.map(
+            part, adv, wanted = jax.tree.map(
                 lambda leaf: over_time(over_rows(_take_rows(leaf, rows), axis=1), axis=0),
-                (rollout, advantage),
+                (rollout, advantage, scaled),
             )
-            (total, terms), gradient = loss(params, carry, part, adv)
+            (total, terms), gradient = loss(params, carry, part, adv, wanted)
             norm = optax.tree.norm(gradient)
             good = jnp.isfinite(total) & jnp.isfinite(norm)
             changes, new_opt_state = self.optimizer.update(gradient, opt_state, params)
@@ -406,22 +433,48 @@ class Agent:
         opt_state = jax.tree.map(lambda leaf: whole(leaf) if leaf.shape == params.shape else leaf, opt_state)
         return whole(params), opt_state, dict(zip(names, losses.T, strict=True))
 
+    def _scale_advantages(self, advantage: Float[Array, "T B"]) -> Float[Array, "T B"]:
+        """What the policy's loss weighs actions by, before a minibatch's own mean and spread are taken out.
+
+        Beside an environment whose returns vary much, the differences that another's actions make are small,
+        and its policy hardly moves: apart, each has mean 0 and spread 1, lifted by `_LARGEST_LIFT` at most,
+        since the advantages of one that has never paid are a value function's errors.
+        """
+        lanes = len(self.env.lanes)
+        if not self.config.advantages_by_environment or lanes == 1:
+            return advantage
+        apart = advantage.reshape(len(advantage), lanes, -1)  # lanes share the batch equally (`make_lanes`)
+        spread = apart.std((0, 2), keepdims=True)
+        spread = jnp.maximum(spread, spread.max() / _LARGEST_LIFT) + 1e-8
+        return ((apart - apart.mean((0, 2), keepdims=True)) / spread).reshape(advantage.shape)
+
     def _loss(
-        self, params: Any, observations: Statistics, carry: Carry, rollout: Rollout, advantage: Array
+        self,
+        params: Any,
+        observations: Statistics,
+        weights: dict[str, Array],
+        carry: Carry,
+        rollout: Rollout,
+        advantage: Array,
+        scaled: Array,
     ) -> tuple[Array, dict[str, Array]]:
         config = self.config
         _, policy_params, value = self.apply(params, observations, carry, rollout.inputs)
         log_ratio = self.policy.log_prob(policy_params, rollout.action) - rollout.log_prob
         ratio = jnp.exp(log_ratio)
         target = rollout.value + advantage
-        scaled = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+        scaled = (scaled - scaled.mean()) / (scaled.std() + 1e-8)
         clipped = jnp.clip(ratio, 1 - config.clip, 1 + config.clip)
         policy_loss = -jnp.minimum(ratio * scaled, clipped * scaled).mean()
         near = rollout.value + jnp.clip(value - rollout.value, -config.clip, config.clip)
         value_loss = 0.5 * jnp.maximum((value - target) ** 2, (near - target) ** 2).mean()
         entropy = self.policy.entropy(policy_params).mean()
-        loss = policy_loss + config.value_coef * value_loss - config.entropy * entropy
-        return loss, {
+        loss = policy_loss + config.value_coef * value_loss - weights["entropy"] * entropy
+        taught = {}
+        if self.teacher is not None:
+            taught["teacher_loss"] = self.policy.cross_entropy(policy_params, rollout.advice).mean()
+            loss = loss + weights["teacher"] * taught["teacher_loss"]
+        return loss, taught | {
             "policy_loss": policy_loss,
             "value_loss": value_loss,
             "entropy": entropy,
@@ -444,6 +497,12 @@ def _check_dtype(core: Core, observation_shape: tuple[int, ...], dtype: jnp.dtyp
             f"the core {type(core).__name__} changes the dtype of its memory or of {dtype} inputs; "
             "use precision=default"
         )
+
+
+def _linear(start: float, final: float | None, done: Any) -> Array:
+    """From `start` to `final` (None: constant) as `done` goes from 0 to 1, and `final` from there on."""
+    final = start if final is None else final
+    return jnp.asarray(start + (final - start) * jnp.minimum(done, 1.0), jnp.float32)
 
 
 def _one_step(inputs: Input) -> Input:

@@ -246,6 +246,52 @@ class MetaEnv:
             actions.append(jax.vmap(self._act, (None, 0, 0))(lane.family, state.task, action[rows]))
         return tuple(actions)
 
+    def unprojected(self, states: tuple[LaneState, ...], inputs: Input) -> Input:
+        """`inputs` as they would be without projections: whoever trained on those reads every task alike.
+
+        Observations `[B, W]` and previous actions `[B, A]` are the base environment's, with zeros to the
+        agent's widths. Needs observations at least as wide as the base environments' own.
+        """
+        parts = []
+        for lane, rows, state in zip(self.lanes, self.rows, states, strict=True):
+            seen = jax.tree.map(lambda leaf, rows=rows: leaf[rows], inputs)
+            parts.append(jax.vmap(self._unprojected, (None, 0, 0))(lane.family, state.task, seen))
+        return _concatenate(parts)
+
+    def _unprojected(self, family: TaskFamily, task: Task, seen: Input) -> Input:
+        observation, action = seen.observation, seen.action
+        if (matrix := task.observation_matrix) is not None:
+            # columns are orthogonal, and of length 1 but for what each entry was divided by
+            observation = (matrix.T @ observation) / (matrix**2).sum(0)
+            observation = jnp.pad(observation, (0, matrix.shape[0] - matrix.shape[1]))
+        if task.action_table is not None:
+            action = jnp.zeros_like(action).at[task.action_table].add(action)
+        elif task.action_matrix is not None:
+            action = jnp.clip(task.action_matrix @ action, -1.0, 1.0)
+            action = jnp.pad(action, (0, self.action.size - family.base.action.size))
+        return seen.replace(observation=observation, action=action)
+
+    def projected(self, states: tuple[LaneState, ...], wanted: Array) -> Array:
+        """What the agent should do for its base environment to do as `wanted`, `[B, A]` both.
+
+        Of continuous actions, the vector within [-1, 1] that comes nearest. Of discrete ones `wanted` are
+        probabilities, and so is what they become: actions that mean the same have equal parts.
+        """
+        parts = []
+        for lane, rows, state in zip(self.lanes, self.rows, states, strict=True):
+            parts.append(jax.vmap(self._projected, (None, 0, 0))(lane.family, state.task, wanted[rows]))
+        return _concatenate(parts)
+
+    def _projected(self, family: TaskFamily, task: Task, wanted: Array) -> Array:
+        if (table := task.action_table) is not None:
+            alike = jnp.zeros(wanted.size).at[table].add(1.0)
+            # surplus actions of the teacher's repeat valid ones, as its own table did
+            own = jnp.zeros(wanted.size).at[jnp.arange(wanted.size) % family.base.action.size].add(wanted)
+            return own[table] / alike[table]
+        if (matrix := task.action_matrix) is not None:
+            return jnp.clip(matrix.T @ wanted[: matrix.shape[0]], -1.0, 1.0)
+        return wanted
+
     def _step_lane(
         self, lane: Lane, keys: LaneKeys, state: LaneState, action: Array
     ) -> tuple[LaneState, Input, Outcome]:

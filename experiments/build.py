@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..agents import Agent, AgentState, PPOConfig
+from ..agents import Agent, AgentState, PPOConfig, Teacher
 from ..cores import make_core
 from ..envs import MetaEnv, make_meta_env
 from .config import TrainConfig
@@ -35,8 +35,9 @@ def ppo_config(config: TrainConfig) -> PPOConfig:
         name: getattr(config, name)
         for name in (
             *("num_steps", "epochs", "minibatches", "updates", "lr", "lr_final", "gamma", "gae_lambda"),
-            *("gae_across_trials", "clip", "entropy", "value_coef", "max_grad_norm"),
-            *("normalize_observations", "normalize_returns", "stagger", "hold_noise"),
+            *("gae_across_trials", "clip", "entropy", "entropy_final", "value_coef", "max_grad_norm"),
+            *("normalize_observations", "observation_clip", "normalize_returns"),
+            *("advantages_by_environment", "stagger", "hold_noise"),
         )
     }
     return PPOConfig(
@@ -44,6 +45,8 @@ def ppo_config(config: TrainConfig) -> PPOConfig:
         encoder=config.network.encoder,
         head_features=config.network.head_features,
         action_levels=config.network.action_levels,
+        teacher_weight=config.teacher.weight,
+        teacher_updates=config.teacher.steps and config.teacher.steps / config.steps_per_update,
         dtype="bfloat16" if config.precision == "bfloat16" else "float32",
     )
 
@@ -74,12 +77,12 @@ def build_env(config: TrainConfig, num_envs: int, trials: int, split: str) -> Me
     )
 
 
-def build_agent(config: TrainConfig) -> Agent:
+def build_agent(config: TrainConfig, teacher: Teacher | None = None) -> Agent:
     """The agent of a run, with its training environments; nothing is compiled yet."""
     options = dict(config.core)
     core = make_core(options.pop("name"), **{k: v for k, v in options.items() if k != "target"})
     env = build_env(config, config.num_envs, config.trials, "train")
-    return Agent(ppo_config(config), env, core)
+    return Agent(ppo_config(config), env, core, teacher)
 
 
 def seed_keys(config: TrainConfig) -> jax.Array:

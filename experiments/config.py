@@ -90,6 +90,21 @@ class NetworkConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class TeacherConfig:
+    """The `teacher` section."""
+
+    run: str | None = None
+    weight: float = 1.0
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.weight < 0:
+            raise ValueError(f"teacher.weight={self.weight} must not be negative")
+        if self.steps is not None and self.steps < 1:
+            raise ValueError(f"teacher.steps={self.steps} must be at least 1, or null for always")
+
+
+@dataclasses.dataclass(frozen=True)
 class MeshConfig:
     """The `mesh` section."""
 
@@ -158,6 +173,10 @@ class TrainConfig:
     distributed: bool = False
     stagger: bool = False
     hold_noise: int = 1
+    entropy_final: float | None = None
+    observation_clip: float = 10.0
+    advantages_by_environment: bool = False
+    teacher: TeacherConfig = dataclasses.field(default_factory=TeacherConfig)
     checkpoint_environments: bool = True
 
     @property

@@ -24,6 +24,7 @@ from .render import film_run
 from .report import write_report
 from .restore import abstract_state, checkpointed, restore_state
 from .run_dir import RunDir, check_run_dir
+from .teacher import load_teacher
 
 
 def run(raw: Mapping[str, Any]) -> None:
@@ -35,7 +36,7 @@ def run(raw: Mapping[str, Any]) -> None:
             join_processes()
     with settings(config):
         with input_errors():
-            agent = build_agent(config)
+            agent = build_agent(config, load_teacher(config))
             splits = _splits_to_evaluate(config)
             mesh = run_mesh(config.mesh, config.distributed, config.check_mesh)
             if config.mesh.sequence > 1:  # only the core knows whether it can share out its heads
