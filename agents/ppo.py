@@ -472,6 +472,7 @@ class Agent:
         loss = policy_loss + config.value_coef * value_loss - weights["entropy"] * entropy
         taught = {}
         if self.teacher is not None:
+            assert rollout.advice is not None
             taught["teacher_loss"] = self.policy.cross_entropy(policy_params, rollout.advice).mean()
             loss = loss + weights["teacher"] * taught["teacher_loss"]
         return loss, taught | {

@@ -5,6 +5,7 @@ import numpy as np
 
 from ..agents import Teacher
 from .config import TrainConfig
+from .errors import InputError
 from .restore import restore_run
 
 
@@ -15,7 +16,10 @@ def load_teacher(config: TrainConfig) -> Teacher | None:
     """
     if config.teacher.run is None:
         return None
-    _, _, agent, state = restore_run({"run_dir": config.teacher.run, "device": config.device})
+    try:
+        _, _, agent, state = restore_run({"run_dir": config.teacher.run, "device": config.device})
+    except InputError as error:
+        raise InputError(f"teacher.run cannot be used: {error}") from error
     # plain arrays: they belong to no device, and go wherever the update runs
     params, observations = jax.tree.map(lambda leaf: np.asarray(leaf[0]), (state.params, state.observations))
     return Teacher(agent, params, observations)

@@ -139,3 +139,48 @@ def test_uniform_actions_fill_the_space():
     assert box.min() < -0.95
     assert box.max() > 0.95
     assert np.abs(box).max() <= 1
+
+
+def test_what_a_policy_does_on_average():
+    logits = jnp.log(jnp.asarray([0.2, 0.5, 0.3]))
+    np.testing.assert_allclose(make_policy(Discrete(3)).expected(logits), [0.2, 0.5, 0.3], rtol=1e-5)
+    np.testing.assert_allclose(
+        make_policy(BOX).expected(jnp.asarray([0.3, -2.0, 0.0, 0.0])), np.tanh([0.3, -2.0]), rtol=1e-5
+    )
+    both = jnp.concatenate([logits, jnp.log(jnp.asarray([1.0, 1.0, 2.0]))])
+    np.testing.assert_allclose(make_policy(BOX, 3).expected(both), [0.1, 0.25], rtol=1e-5)
+
+
+def test_cross_entropy_with_what_is_wanted():
+    """By hand: discrete, levels hit and missed, and a Gaussian before squashing."""
+    probabilities = np.asarray([0.2, 0.5, 0.3])
+    logits = jnp.log(jnp.asarray(probabilities, jnp.float32))
+    wanted = jnp.asarray([0.5, 0.5, 0.0])
+    expected = -(0.5 * np.log(0.2) + 0.5 * np.log(0.5))
+    np.testing.assert_allclose(make_policy(Discrete(3)).cross_entropy(logits, wanted), expected, rtol=1e-5)
+
+    both = jnp.concatenate([logits, logits])
+    levels = make_policy(BOX, 3)
+    # -1 is the first level; .25 lies between 0 and 1, three quarters of it the former
+    expected = -np.log(0.2) - (0.75 * np.log(0.5) + 0.25 * np.log(0.3))
+    np.testing.assert_allclose(levels.cross_entropy(both, jnp.asarray([-1.0, 0.25])), expected, rtol=1e-5)
+    np.testing.assert_allclose(levels.cross_entropy(both, jnp.asarray([-7.0, 0.25])), expected, rtol=1e-5)
+
+    params = jnp.asarray([0.3, -0.2, np.log(0.5), np.log(0.8)])
+    raw = np.arctanh([0.5, 0.99])
+    expected = -stats.norm([0.3, -0.2], [0.5, 0.8]).logpdf(raw).sum()
+    got = make_policy(BOX).cross_entropy(params, jnp.asarray([0.5, 1.0]))
+    np.testing.assert_allclose(got, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("action", "levels"), [(Discrete(3), None), (BOX, 5), (BOX, None)])
+def test_cross_entropy_is_least_where_the_policy_does_what_is_wanted(action, levels):
+    """Following its gradient brings a policy to what another does on average."""
+    policy = make_policy(action, levels)
+    keys = jax.random.split(jax.random.key(0))
+    params, other = (jax.random.normal(key, (policy.num_params,)) for key in keys)
+    wanted = policy.expected(other)
+    step = jax.jit(lambda p: p - jax.grad(policy.cross_entropy)(p, wanted))
+    for _ in range(1000):
+        params = step(params)
+    np.testing.assert_allclose(policy.expected(params), wanted, atol=0.02)

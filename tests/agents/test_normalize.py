@@ -22,6 +22,13 @@ def test_nothing_seen_changes_nothing():
     np.testing.assert_array_equal(normalize(no_statistics((2,)), x), x)
 
 
+def test_values_far_out_are_clipped():
+    statistics = add(no_statistics(()), jnp.asarray([[-1.0, 1.0]]))  # mean 0, spread 1
+    x = jnp.asarray([-70.0, -3.0, 30.0])
+    np.testing.assert_allclose(normalize(statistics, x), [-10.0, -3.0, 10.0], rtol=1e-6)
+    np.testing.assert_allclose(normalize(statistics, x, 50.0), [-50.0, -3.0, 30.0], rtol=1e-6)
+
+
 def test_a_bad_batch_is_left_out():
     good = add(no_statistics(()), jnp.arange(4.0).reshape(2, 2))
     after = add(good, jnp.asarray([[1.0, jnp.nan]]))

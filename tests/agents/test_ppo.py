@@ -265,6 +265,43 @@ def test_learning_rate_schedule():
     np.testing.assert_allclose(got, [1e-2, 5.5e-3, 1e-3, 1e-3], rtol=1e-5)
 
 
+def test_the_entropy_bonus_falls_to_its_final_weight():
+    """Half way it is that of a run whose bonus always was the mean of both."""
+    after = []
+    for options in ({"entropy": 2.0, "entropy_final": 0.0, "updates": 4}, {"entropy": 1.0}):
+        agent = make_agent("none", **options)
+        state, _ = run(agent, 0)
+        after.append(jax.jit(agent.update)(state.replace(update=jnp.int32(2)))[0].params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), *after)
+    final = make_agent("none", entropy=2.0, entropy_final=0.0, updates=4)
+    never = make_agent("none", entropy=0.0)
+    state, _ = run(final, 0)
+    late = state.replace(update=jnp.int32(9))
+    after = (jax.jit(agent.update)(late)[0].params for agent in (final, never))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), *after)
+
+
+def test_advantages_of_each_environment_apart():
+    """Those of one that pays much and of one that pays little count alike; nothing is lifted over tenfold."""
+    lanes = {"pendulum": {}, "mountain_car_continuous": {}, "point_mass": {}}
+    meta = make_meta_env(lanes, num_envs=6, trials=1, projection="orthogonal")
+    raw = jax.random.normal(jax.random.key(1), (50, 6)) * jnp.array([1.0, 1.0, 50.0, 50.0, 1e-4, 1e-4]) + 3.0
+    core = make_core("none", features=8)
+    together = Agent(PPOConfig(minibatches=2), meta, core)
+    np.testing.assert_array_equal(together._scale_advantages(raw), raw)
+    apart = Agent(PPOConfig(minibatches=2, advantages_by_environment=True), meta, core)
+    scaled = np.asarray(apart._scale_advantages(raw), np.float64)
+    raw = np.asarray(raw, np.float64)
+    for lane in range(3):
+        rows = slice(2 * lane, 2 * lane + 2)
+        spread = max(raw[:, rows].std(), raw[:, 2:4].std() / 10)
+        np.testing.assert_allclose(
+            scaled[:, rows], (raw[:, rows] - raw[:, rows].mean()) / spread, rtol=1e-3, atol=1e-5
+        )
+    alone = make_agent("none", "pendulum", advantages_by_environment=True)
+    np.testing.assert_array_equal(alone._scale_advantages(raw[:, :2]), raw[:, :2])
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -278,6 +315,8 @@ def test_learning_rate_schedule():
         ({"action_levels": 3}, "action_levels=3 is for continuous actions"),
         ({"env": "pendulum", "action_levels": 1}, "action_levels=1 must be at least 2"),
         ({"dtype": "float16"}, "choose from float32, bfloat16"),
+        ({"observation_clip": 0.0}, "observation_clip=0.0 must be greater than 0"),
+        ({"entropy_final": -1.0}, "entropy_final=-1.0 must not be negative"),
     ],
 )
 def test_mistakes_get_a_sentence(options, message):

@@ -330,3 +330,60 @@ def test_a_simulators_trials_begin_from_starts_drawn_at_the_reset():
         seen.append(start)
     assert Simulator.resets == traced, "a step holds no reset"
     assert len(np.unique(np.stack(seen)[:, 1])) == 7
+
+
+@pytest.mark.parametrize(
+    ("lanes", "options"),
+    [
+        ({"pendulum": {}, "point_mass": {}}, {"observation_width": 6, "action_width": 3}),
+        ({"pendulum": {}, "point_mass": {}}, {"observation_scale": "random"}),
+        ({"pendulum": {}, "point_mass": {}}, {"projection": "words", "observation_width": 5}),
+        ({"cartpole": {}, "acrobot": {}}, {"permute_actions": True, "observation_width": 7}),
+        ({"cartpole": {}}, {"permute_actions": True, "action_width": 5}),
+    ],
+)
+@jax.default_matmul_precision("highest")
+def test_projections_undone_leave_the_plain_environment(lanes, options, monkeypatch):
+    """The same trials, step by step, of an environment and of its projected twin."""
+    rms = {"pendulum": (0.5, 2.0, 3.0), "point_mass": (1.0, 2.0, 0.1, 4.0)}
+    monkeypatch.setattr("resetta.envs.make.observation_rms", rms.get)
+    options = {"projection": "orthogonal", **options}
+    twin = make_meta_env(lanes, num_envs=8, trials=2, **options)
+    width = {"observation_width": twin.observation_shape[0], "action_width": twin.action.size}
+    plain = make_meta_env(lanes, num_envs=8, trials=2, **width)
+    key = jax.random.key(0)
+    (states, inputs), (plain_states, plain_inputs) = twin.reset(key), plain.reset(key)
+    step, plain_step = jax.jit(twin.step), jax.jit(plain.step)
+    sizes = np.repeat([lane.family.base.action.size for lane in twin.lanes], 4)
+    for t in range(12):
+        seen = jax.jit(twin.unprojected)(states, inputs)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4), seen, plain_inputs)
+        key_step, key_action = jax.random.split(jax.random.fold_in(key, t))
+        if "cartpole" in lanes:
+            action = jax.random.randint(key_action, (8,), 0, 2)
+            shares = twin.projected(states, jax.nn.one_hot(action, twin.action.size))
+            np.testing.assert_allclose(shares.sum(-1), 1.0, rtol=1e-6)
+            projected = jnp.argmax(shares, -1)
+        else:
+            # as short as no rotation leaves the box
+            action = jax.random.uniform(key_action, (8, twin.action.size), minval=-0.7, maxval=0.7)
+            action = jnp.where(np.arange(twin.action.size) < sizes[:, None], action, 0.0)
+            projected = twin.projected(states, action)
+        states, inputs, outcome = step(key_step, states, projected)
+        plain_states, plain_inputs, plain_outcome = plain_step(key_step, plain_states, action)
+        np.testing.assert_allclose(outcome.reward, plain_outcome.reward, atol=1e-4)
+
+
+def test_actions_that_mean_the_same_share_what_is_wanted():
+    env = make_meta_env(
+        {"cartpole": {}}, num_envs=4, trials=1, projection="orthogonal", permute_actions=True, action_width=5
+    )
+    states, _ = env.reset(jax.random.key(3))
+    shares = env.projected(states, jnp.broadcast_to(jnp.asarray([0.6, 0.1, 0.1, 0.1, 0.1]), (4, 5)))
+    table = states[0].task.action_table
+    # of five actions the first, third and fifth mean 0, in the teacher's own table too
+    for row in range(4):
+        means = np.asarray(table[row])
+        np.testing.assert_allclose(shares[row][means == 0].sum(), 0.8, rtol=1e-5)
+        np.testing.assert_allclose(shares[row][means == 1].sum(), 0.2, rtol=1e-5)
+        assert len(np.unique(np.asarray(shares[row][means == 0]))) == 1

@@ -11,6 +11,8 @@ import jax
 import numpy as np
 import pytest
 
+from resetta.agents import Teacher
+from resetta.agents.normalize import no_statistics
 from resetta.experiments.build import build_agent, init_seeds
 from resetta.experiments.checkpoint import Checkpoints
 from resetta.experiments.compose import compose
@@ -57,9 +59,20 @@ def on_eight_devices(directory):
             losses[mesh].append(np.asarray(row["loss"]).tolist())
         ends[mesh] = state
     np.savez(directory / "alone.npz", *host(ends[alone]))
+    known = ["core=none", "env.projection=none", "env.permute_actions=false", "seeds=1"]
+    teacher = build_agent(train_config(compose("train", [*SMALL, *known])))
+    held = jax.tree.map(np.asarray, teacher.init(jax.random.key(0)).params)
+    taught = build_agent(config, Teacher(teacher, held, no_statistics((8,))))
+    ends_taught = [
+        lowered_update(taught, config.seeds, mesh, start).compile()(
+            place(jax.tree.map(jax.numpy.copy, start), agent_shardings(mesh, start))
+        )[0]
+        for mesh in (alone, shared)
+    ]
     gathered = on_one_device(ends[shared])
     found = {
         "error": error(ends[alone], ends[shared]),
+        "error of a taught agent": error(*ends_taught),
         "losses": [losses[alone], losses[shared]],
         "rows a device holds": ends[shared].discounted.addressable_shards[0].data.shape[1],
         "gathered": error(ends[shared], gathered),
@@ -92,6 +105,7 @@ def found(directory):
 
 def test_eight_devices_learn_what_one_learns(found):
     assert found["error"] < 1e-4
+    assert found["error of a taught agent"] < 1e-4
     np.testing.assert_allclose(*found["losses"], rtol=1e-4, atol=1e-6)
     assert found["rows a device holds"] == 8, "of 16, on two devices"
 

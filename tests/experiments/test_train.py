@@ -371,3 +371,31 @@ def test_not_a_run(tmp_path, capsys):
 
 def test_training_failed_is_not_a_mistake_in_the_input():
     assert not issubclass(TrainingFailed, ValueError)
+
+
+def test_a_run_with_a_teacher_and_without_it_once_it_is_trained(tmp_path, capsys):
+    """The teacher is another run; who goes on needs it, who only looks does not."""
+    small = [*SMALL, "env.permute_actions=false", "render=false", f"total_steps={2 * UPDATE}"]
+    teacher, learner = tmp_path / "teacher", tmp_path / "learner"
+    known = ["core=none", "core.features=8", "env.projection=none", f"run_dir={teacher}"]
+    assert main(["train", *small, *known]) == 0
+    taught = [*small, f"run_dir={learner}", f"teacher.run={teacher}", f"teacher.steps={3 * UPDATE}"]
+    assert main(["train", *taught]) == 0
+    assert all(row["teacher_loss"][0] > 0 for row in rows(learner))
+    teacher.rename(tmp_path / "gone")
+    assert main(["evaluate", f"run_dir={learner}", "tasks=4"]) == 0
+    capsys.readouterr()
+    assert main(["train", f"run_dir={learner}", f"total_steps={3 * UPDATE}"]) == 2
+    assert "teacher.run cannot be used" in capsys.readouterr().err
+    assert main(["train", *small, f"run_dir={tmp_path / 'other'}", f"teacher.run={learner}"]) == 2
+    assert "a teacher has no memory; train it with core=none" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [("teacher.weight=-1", "teacher.weight=-1"), ("teacher.steps=0", "or null for always")],
+)
+def test_what_no_teacher_can_be_told(option, message, tmp_path, capsys):
+    assert main(["train", *SMALL, f"run_dir={tmp_path / 'run'}", option]) == 2
+    assert message in capsys.readouterr().err
