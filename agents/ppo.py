@@ -58,6 +58,7 @@ class PPOConfig:
     encoder: str = "bilinear"
     head_features: int = 0
     action_levels: int | None = None
+    changes: bool = False
     teacher_weight: float = 1.0
     teacher_updates: float | None = None  # until a teacher's word counts for nothing (None: it always counts)
     dtype: str = "float32"  # of activations: see `ActorCritic`
@@ -166,7 +167,8 @@ class Agent:
 
     def fresh(self, key: Array, key_params: Array, environments: dict[str, Any]) -> AgentState:
         """A fresh agent, which goes on by `key`, in what `environments` gave."""
-        params = self.network.init(key_params, environments["carry"], _one_step(environments["inputs"]))
+        carry, inputs = self._with_changes(environments["carry"], _one_step(environments["inputs"]))
+        params = self.network.init(key_params, carry, inputs)
         zero = jnp.zeros((), jnp.int32)
         lanes = len(self.env.lanes)
         return AgentState(
@@ -175,7 +177,7 @@ class Agent:
             opt_state=self.optimizer.init(params),
             key=key,
             update=zero,
-            observations=no_statistics(self.env.observation_shape),
+            observations=no_statistics(inputs.observation.shape[2:]),
             returns=no_statistics((lanes,) if lanes > 1 else ()),
             bad_updates=zero,
             bad_in_a_row=zero,
@@ -196,8 +198,10 @@ class Agent:
         }
 
     def initial_carry(self, batch: int) -> Carry:
-        """The core's empty memory for `batch` rows."""
-        return self.network.initial_carry(batch, self.env.observation_shape)
+        """The core's empty memory for `batch` rows; with `changes`, the last observation beside it."""
+        shape = self.env.observation_shape
+        carry = self.network.initial_carry(batch, shape)
+        return (carry, jnp.zeros((batch, *shape))) if self.config.changes else carry
 
     def apply(
         self, params: Any, observations: Statistics, carry: Carry, inputs: Input
@@ -209,12 +213,29 @@ class Agent:
     def _remember(
         self, params: Any, observations: Statistics, carry: Carry, inputs: Input
     ) -> tuple[Carry, Float[Array, "T B D"]]:
+        last = inputs.observation[-1]
+        carry, inputs = self._with_changes(carry, inputs)
         if self.config.normalize_observations:
             observation = normalize(observations, inputs.observation, self.config.observation_clip)
             inputs = inputs.replace(observation=observation)
         remember = partial(self.network.apply, method="remember")
         carry, y = by_rows(remember, params, carry, inputs)
-        return carry, y
+        return ((carry, last) if self.config.changes else carry), y
+
+    def _with_changes(self, carry: Carry, inputs: Input) -> tuple[Carry, Input]:
+        """The core's carry, and inputs `[T, B, ...]` that show observations and their changes since the last.
+
+        How an action changes what is seen is what a projection hides. A memory could keep the observation
+        before, but first it would have to learn to. Nothing changes where a trial begins.
+        """
+        if not self.config.changes:
+            return carry, inputs
+        carry, last = carry
+        now = inputs.observation
+        before = jnp.concatenate([last[None], now[:-1]])
+        begins = inputs.episode_start | inputs.reset
+        before = jnp.where(begins.reshape(begins.shape + (1,) * (now.ndim - 2)), now, before)
+        return carry, inputs.replace(observation=jnp.concatenate([now, now - before], axis=-1))
 
     def _head(self, name: str, params: Any, y: Array) -> Array:
         out: Any = self.network.apply(params, y, method=name)
@@ -261,7 +282,8 @@ class Agent:
             bad_in_a_row=jnp.where(bad > 0, state.bad_in_a_row + 1, 0),
         )
         if self.config.normalize_observations:
-            state = state.replace(observations=add(state.observations, rollout.inputs.observation))
+            seen = self._with_changes(first_carry, rollout.inputs)[1].observation
+            state = state.replace(observations=add(state.observations, seen))
         metrics = {name: value.mean() for name, value in losses.items() if name != "ratio_error"}
         metrics |= self._returns(rollout)
         metrics |= {

@@ -45,6 +45,7 @@ def ppo_config(config: TrainConfig) -> PPOConfig:
         encoder=config.network.encoder,
         head_features=config.network.head_features,
         action_levels=config.network.action_levels,
+        changes=config.network.changes,
         teacher_weight=config.teacher.weight,
         teacher_updates=config.teacher.steps and config.teacher.steps / config.steps_per_update,
         dtype="bfloat16" if config.precision == "bfloat16" else "float32",

@@ -87,6 +87,7 @@ class NetworkConfig:
     encoder: str = "bilinear"
     head_features: int = 0
     action_levels: int | None = None
+    changes: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -85,6 +85,56 @@ def test_first_minibatch_ratio_is_one_with_continuous_actions_and_normalisation(
     )
 
 
+@pytest.mark.parametrize(("core", "env"), [("gru", "pendulum"), ("attention", "cartpole_catch")])
+def test_changes_shown_beside_observations_are_those_of_the_trial(core, env):
+    """Across rollouts too, nothing where a trial begins, and the replay sees what acting saw."""
+    agent = make_agent(core, env, changes=True, normalize_observations=True, num_steps=70)
+    width = agent.env.observation_shape[0]
+    state = jax.jit(agent.init)(jax.random.key(0))
+    update = jax.jit(agent.update)
+    seen, starts, shown = [], [], []
+    for _ in range(3):
+        carry = state.carry
+        _, rollout = jax.jit(agent._rollout)(state, jax.random.split(state.key, 3)[1])
+        _, inputs = agent._with_changes(carry, rollout.inputs)
+        seen.append(rollout.inputs.observation)
+        starts.append(rollout.inputs.episode_start)
+        shown.append(inputs.observation)
+        state, metrics = update(state)
+        assert metrics["first_ratio_error"] <= 1e-5
+    seen, starts, shown = (np.concatenate(parts) for parts in (seen, starts, shown))
+    np.testing.assert_array_equal(shown[..., :width], seen)
+    expected = np.zeros_like(seen)
+    expected[1:] = np.where(starts[1:, :, None], 0.0, seen[1:] - seen[:-1])
+    np.testing.assert_allclose(shown[..., width:], expected, atol=1e-6)
+    assert starts[1:].any()
+    assert not starts[70].all()  # the second rollout goes on with trials of the first
+    np.testing.assert_allclose(state.observations.mean, shown.mean((0, 1)), atol=1e-4)
+    np.testing.assert_allclose(state.observations.std, shown.std((0, 1)), rtol=1e-3, atol=1e-3)
+
+
+def test_changes_of_pixels_are_more_channels():
+    agent = make_agent("conv_s5", "minatar_breakout", 2, 1, "none", num_steps=12, changes=True)
+    state, rows = run(agent, 2)
+    assert max(row["first_ratio_error"] for row in rows) <= 1e-5
+    assert state.carry[1].shape == (2, 10, 10, 4)
+    kernel = state.params["params"]["Encoder_0"]["conv_0"]["kernel"]
+    assert kernel.shape[2] == 8
+
+
+def test_a_value_at_a_time_limit_sees_the_last_change():
+    """What is shown of a truncated trial's final observation is its change since the step that led there."""
+    agent = make_agent("none", "pendulum", trials=1, changes=True)
+    state = jax.jit(agent.init)(jax.random.key(0))
+    action = jnp.zeros((4, 1))
+    *_, outcome = agent.env.step(jax.random.key(1), state.env_state, action)
+    carry, _ = agent._remember(state.params, state.observations, state.carry, ppo._one_step(state.inputs))
+    _, shown = agent._with_changes(carry, ppo._one_step(outcome.final))
+    change = shown.observation[0, :, agent.env.observation_shape[0] :]
+    np.testing.assert_array_equal(change, outcome.final.observation - state.inputs.observation)
+    assert np.abs(change).max() > 0
+
+
 def test_rewards_are_scaled_lane_by_lane():
     """A lane that pays a hundred times as much counts as much; one that never paid is lifted tenfold."""
     lanes = {"pendulum": {}, "mountain_car_continuous": {}, "point_mass": {}}
