@@ -52,8 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     0 done; 2 a mistake in the input, one sentence on standard error; 130 or 143 interrupted by Ctrl-C or
     SIGTERM, with a checkpoint written; 1 training that failed; anything unexpected keeps its traceback.
     """
+    words = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _main(list(sys.argv[1:] if argv is None else argv))
+        return _main(words)
     except InputError as error:
         print(f"resetta: {error}", file=sys.stderr)
         return 2
@@ -64,7 +65,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"resetta: {interrupted}", file=sys.stderr)
         return 128 + interrupted.signum
     except (KeyboardInterrupt, _Terminated) as stop:
-        print("resetta: interrupted; a run goes on from its last checkpoint", file=sys.stderr)
+        trains = words[:1] and words[0] in _BEGINS_RUN
+        kept = (
+            "a run goes on from its last checkpoint" if trains else "what was kept by now is not done again"
+        )
+        print(f"resetta: interrupted; {kept}", file=sys.stderr)
         return 128 + (signal.SIGTERM if isinstance(stop, _Terminated) else signal.SIGINT)
     except BrokenPipeError:  # `resetta list envs | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

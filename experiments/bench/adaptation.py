@@ -124,13 +124,13 @@ def _kept(case: Case, folder: Path) -> dict[str, np.ndarray] | None:
         "greedy": case.train.eval_greedy,
         "evaluation_seed": 0,
     }
-    if not ((folder / "eval.json").exists() and (folder / "eval.npz").exists()):
+    try:
+        known = json.loads((folder / "eval.json").read_text())
+        with np.load(folder / "eval.npz", allow_pickle=False) as stored:
+            arrays = dict(stored)
+    except Exception:  # not there, or damaged: an archive then raises what zipfile, zlib or numpy please
         return None
-    known = json.loads((folder / "eval.json").read_text())
-    if any(known.get(key) != value for key, value in asked.items()):
-        return None
-    with np.load(folder / "eval.npz", allow_pickle=False) as stored:
-        return dict(stored)
+    return None if any(known.get(key) != value for key, value in asked.items()) else arrays
 
 
 def _evaluated(case: Case, run: RunDir, split: str) -> dict[str, np.ndarray]:

@@ -390,6 +390,12 @@ def test_adaptation_compares_cores_and_is_kept(tmp_path, capsys, no_training):
     again = bench(tmp_path, "adaptation", "core=gru,none", *small, "total_steps=120")
     assert again["rows"] == result["rows"]
     assert (tmp_path / "adaptation" / "gru" / "metrics.jsonl").read_bytes() == before
+    kept = tmp_path / "adaptation" / "gru" / "bench_validation" / "eval.npz"
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[:100])  # damaged, it is played again
+    with pytest.raises(AssertionError, match="done again"):
+        bench(tmp_path, "adaptation", "core=gru,none", *small, "total_steps=120")
+    kept.write_bytes(whole)
     # An ablation finds what other processes have trained, each its part, and draws it up.
     for core in ("gru", "none"):
         shutil.copytree(tmp_path / "adaptation" / core, tmp_path / "ablation" / core)

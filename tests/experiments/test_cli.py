@@ -188,7 +188,7 @@ def worker(monkeypatch):
         (InputError("x=1 is wrong;\n use 2"), 2, "resetta: x=1 is wrong; use 2\n"),
         (Interrupted(signal.SIGINT, "runs/a"), 130, "train run_dir=runs/a"),
         (Interrupted(signal.SIGTERM, "runs/a"), 143, "train run_dir=runs/a"),
-        (KeyboardInterrupt(), 130, "interrupted"),
+        (KeyboardInterrupt(), 130, "interrupted; a run goes on from its last checkpoint"),
         (TrainingFailed("the loss is not finite"), 1, "resetta: the loss is not finite\n"),
     ],
 )
@@ -199,6 +199,15 @@ def test_exit_status(error, status, said, worker, capsys, tmp_path):
     assert said in err
     assert "Traceback" not in err
     assert worker.configs[0]["seeds"] == 2
+
+
+def test_a_look_at_a_run_that_is_interrupted_promises_no_checkpoint(capsys, monkeypatch):
+    def interrupted(words):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_main", interrupted)
+    status, _, err = run(capsys, "evaluate", "run_dir=runs/a")
+    assert (status, err) == (130, "resetta: interrupted; what was kept by now is not done again\n")
 
 
 def test_the_unexpected_keeps_its_traceback(worker, tmp_path):
