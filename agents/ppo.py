@@ -47,7 +47,6 @@ class PPOConfig:
     gae_across_trials: bool = False
     clip: float = 0.2
     entropy: float = 0.01
-    entropy_final: float | None = None
     value_coef: float = 0.5
     max_grad_norm: float = 0.5
     normalize_observations: bool = False
@@ -75,10 +74,8 @@ class PPOConfig:
         for name in ("gamma", "gae_lambda"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} must lie between 0 and 1")
-        for name in ("lr_final", "entropy_final"):
-            final = getattr(self, name)
-            if final is not None and final < 0:
-                raise ValueError(f"{name}={final} must not be negative")
+        if self.lr_final is not None and self.lr_final < 0:
+            raise ValueError(f"lr_final={self.lr_final} must not be negative")
         if self.encoder not in ENCODERS:
             raise ValueError(f"unknown network.encoder={self.encoder!r}; choose from {', '.join(ENCODERS)}")
         if self.head_features < 0:
@@ -159,8 +156,9 @@ class Agent:
 
     def _schedule(self, count: Any) -> Array:
         config = self.config
+        final = config.lr if config.lr_final is None else config.lr_final
         steps = config.updates * config.epochs * config.minibatches
-        return _linear(config.lr, config.lr_final, count / steps)
+        return config.lr + (final - config.lr) * jnp.minimum(count / steps, 1.0)
 
     def init(self, key: Array) -> AgentState:
         """A fresh agent in freshly reset environments."""
@@ -419,21 +417,15 @@ class Agent:
         # Several devices: any row may be in any device's part of a minibatch. The rollout, small beside what
         # the network makes of it, is exchanged once; every minibatch then lies at hand.
         first_carry = jax.tree.map(lambda leaf: rows_everywhere(leaf, axis=0), first_carry)
-        weights = {"entropy": _linear(config.entropy, config.entropy_final, state.update / config.updates)}
-        if self.teacher is not None:
-            fade = config.teacher_updates
-            weights["teacher"] = (
-                jnp.asarray(config.teacher_weight)
-                if fade is None
-                else _linear(config.teacher_weight, 0.0, state.update / fade)
-            )
+        fade = config.teacher_updates
+        shown = config.teacher_weight * (1.0 if fade is None else jnp.maximum(1 - state.update / fade, 0.0))
         scaled = self._scale_advantages(advantage)
         rollout, advantage, scaled = jax.tree.map(
             lambda leaf: rows_everywhere(leaf, axis=1), (rollout, advantage, scaled)
         )
 
         loss = jax.value_and_grad(
-            lambda params, *args: self._loss(whole(params), state.observations, weights, *args), has_aux=True
+            lambda params, *args: self._loss(whole(params), state.observations, shown, *args), has_aux=True
         )
         names: list[str] = []  # of the losses, left behind by tracing a minibatch
 
@@ -488,7 +480,7 @@ class Agent:
         self,
         params: Any,
         observations: Statistics,
-        weights: dict[str, Array],
+        teacher_weight: Array | float,
         carry: Carry,
         rollout: Rollout,
         advantage: Array,
@@ -505,12 +497,12 @@ class Agent:
         near = rollout.value + jnp.clip(value - rollout.value, -config.clip, config.clip)
         value_loss = 0.5 * jnp.maximum((value - target) ** 2, (near - target) ** 2).mean()
         entropy = self.policy.entropy(policy_params).mean()
-        loss = policy_loss + config.value_coef * value_loss - weights["entropy"] * entropy
+        loss = policy_loss + config.value_coef * value_loss - config.entropy * entropy
         taught = {}
         if self.teacher is not None:
             assert rollout.advice is not None
             taught["teacher_loss"] = self.policy.cross_entropy(policy_params, rollout.advice).mean()
-            loss = loss + weights["teacher"] * taught["teacher_loss"]
+            loss = loss + teacher_weight * taught["teacher_loss"]
         return loss, taught | {
             "policy_loss": policy_loss,
             "value_loss": value_loss,
@@ -534,12 +526,6 @@ def _check_dtype(core: Core, observation_shape: tuple[int, ...], dtype: jnp.dtyp
             f"the core {type(core).__name__} changes the dtype of its memory or of {dtype} inputs; "
             "use precision=default"
         )
-
-
-def _linear(start: float, final: float | None, done: Any) -> Array:
-    """From `start` to `final` (None: constant) as `done` goes from 0 to 1, and `final` from there on."""
-    final = start if final is None else final
-    return jnp.asarray(start + (final - start) * jnp.minimum(done, 1.0), jnp.float32)
 
 
 def _one_step(inputs: Input) -> Input:

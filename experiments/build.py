@@ -35,7 +35,7 @@ def ppo_config(config: TrainConfig) -> PPOConfig:
         name: getattr(config, name)
         for name in (
             *("num_steps", "epochs", "minibatches", "updates", "lr", "lr_final", "gamma", "gae_lambda"),
-            *("gae_across_trials", "clip", "entropy", "entropy_final", "value_coef", "max_grad_norm"),
+            *("gae_across_trials", "clip", "entropy", "value_coef", "max_grad_norm"),
             *("normalize_observations", "observation_clip", "normalize_returns"),
             *("advantages_by_environment", "stagger", "hold_noise"),
         )

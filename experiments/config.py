@@ -174,7 +174,6 @@ class TrainConfig:
     distributed: bool = False
     stagger: bool = False
     hold_noise: int = 1
-    entropy_final: float | None = None
     observation_clip: float = 10.0
     advantages_by_environment: bool = False
     task_growth: int | None = None

@@ -315,22 +315,6 @@ def test_learning_rate_schedule():
     np.testing.assert_allclose(got, [1e-2, 5.5e-3, 1e-3, 1e-3], rtol=1e-5)
 
 
-def test_the_entropy_bonus_falls_to_its_final_weight():
-    """Half way it is that of a run whose bonus always was the mean of both."""
-    after = []
-    for options in ({"entropy": 2.0, "entropy_final": 0.0, "updates": 4}, {"entropy": 1.0}):
-        agent = make_agent("none", **options)
-        state, _ = run(agent, 0)
-        after.append(jax.jit(agent.update)(state.replace(update=jnp.int32(2)))[0].params)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), *after)
-    final = make_agent("none", entropy=2.0, entropy_final=0.0, updates=4)
-    never = make_agent("none", entropy=0.0)
-    state, _ = run(final, 0)
-    late = state.replace(update=jnp.int32(9))
-    after = (jax.jit(agent.update)(late)[0].params for agent in (final, never))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), *after)
-
-
 def test_tasks_become_more():
     """One at first, twice as many at equal intervals, and at last whatever there is."""
     agent = make_agent("none", num_envs=64, task_growth=32)
@@ -396,7 +380,6 @@ def test_advantages_of_each_environment_apart():
         ({"env": "pendulum", "action_levels": 1}, "action_levels=1 must be at least 2"),
         ({"dtype": "float16"}, "choose from float32, bfloat16"),
         ({"observation_clip": 0.0}, "observation_clip=0.0 must be greater than 0"),
-        ({"entropy_final": -1.0}, "entropy_final=-1.0 must not be negative"),
     ],
 )
 def test_mistakes_get_a_sentence(options, message):
