@@ -316,7 +316,7 @@ def test_learning_rate_schedule():
 
 
 def test_tasks_become_more():
-    """One at first, twice as many at equal intervals, and at last whatever there is."""
+    """One at first, twice as many at equal intervals, and at last whatever there is; evaluation knows none of it."""
     agent = make_agent("none", num_envs=64, task_growth=32)
     counts = [int(agent._tasks(jnp.int32(n))) for n in (0, 2, 3, 8, 16, 31, 32, 99)]
     assert counts == [1, 2, 2, 16, 256, 2**15 * 2**0.5 // 1, 2**30, 2**30]
