@@ -28,7 +28,6 @@ from .teacher import Teacher
 
 DTYPES = ("float32", "bfloat16")
 ENVIRONMENTS = ("env_state", "inputs", "carry", "discounted")  # of an `AgentState`: one row an environment
-_DOUBLINGS = 16  # of the number of tasks, as training goes on
 _LARGEST_LIFT = 10.0  # rewards of one lane are divided by no less than a tenth of the widest lane's spread
 
 
@@ -59,7 +58,6 @@ class PPOConfig:
     head_features: int = 0
     action_levels: int | None = None
     changes: bool = False
-    task_growth: float | None = None  # updates over which tasks become more (None: there are all at once)
     teacher_weight: float = 1.0
     teacher_updates: float | None = None  # until a teacher's word counts for nothing (None: it always counts)
     dtype: str = "float32"  # of activations: see `ActorCritic`
@@ -183,9 +181,9 @@ class Agent:
             bad_in_a_row=zero,
         )
 
-    def environments(self, key: Array, update: Int[Array, ""] | int = 0) -> dict[str, Any]:
-        """The parts of a state that `ENVIRONMENTS` names, begun at an update."""
-        env_state, inputs = self.env.reset(key, tasks=self._tasks(update))
+    def environments(self, key: Array) -> dict[str, Any]:
+        """The parts of a state that `ENVIRONMENTS` names, at the start of training."""
+        env_state, inputs = self.env.reset(key)
         if self.config.stagger:
             env_state = self.env.stagger(env_state, self.config.num_steps)
         batch = self.env.num_envs
@@ -196,17 +194,6 @@ class Agent:
             "carry": carry,
             "discounted": jnp.zeros(batch),
         }
-
-    def _tasks(self, update: Int[Array, ""] | int) -> Int[Array, ""] | None:
-        """How many tasks there are to train on at an update: one, two, four, …, at last all (None, too).
-
-        A memory that has to tell few tasks apart learns to at once, where among endlessly many it may find
-        no gradient towards reading any.
-        """
-        if self.config.task_growth is None:
-            return None
-        done = update / self.config.task_growth
-        return jnp.where(done < 1, 2.0 ** (_DOUBLINGS * done), 2**30).astype(jnp.int32)
 
     def initial_carry(self, batch: int) -> Carry:
         """The core's empty memory for `batch` rows; with `changes`, the last observation beside it."""
@@ -318,8 +305,7 @@ class Agent:
         # Independent from step to step, it averages itself out before a body moves: see configs/train.yaml.
         held = jnp.arange(self.config.num_steps) // self.config.hold_noise * self.config.hold_noise
         noise = jax.vmap(self.policy.noise, (0, None))(keys[held, 0], self.env.num_envs)
-        tasks = self._tasks(state.update)
-        env_keys = jax.vmap(lambda key: self.env.step_keys(key, tasks))(keys[:, 1])
+        env_keys = jax.vmap(self.env.step_keys)(keys[:, 1])
 
         like: list[Any] = []  # the shapes of what a step leaves, left behind by tracing it
 

@@ -84,7 +84,6 @@ class LaneKeys(NamedTuple):
     step: Array  # [N]
     reset: Array  # [N]
     ids: Array
-    tasks: Array | None = None  # how many there are to draw from, if not all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,16 +163,13 @@ class MetaEnv:
         return np.concatenate([evaluation_ids(lane.family, split, lane.count) for lane in self.lanes])
 
     def reset(
-        self, key: Array, task_ids: Int[Array, " B"] | None = None, tasks: Int[Array, ""] | None = None
+        self, key: Array, task_ids: Int[Array, " B"] | None = None
     ) -> tuple[tuple[LaneState, ...], Input]:
-        """Begin a meta-episode in every row: of random tasks of the split, or of `task_ids`.
-
-        With `tasks` it is one of the first so many of each lane's split.
-        """
+        """Begin a meta-episode in every row: of random tasks of the split, or of `task_ids`."""
         states, inputs = [], []
         for i, (lane, rows) in enumerate(zip(self.lanes, self.rows, strict=True)):
             key_ids, key_reset = jax.random.split(jax.random.fold_in(key, i))
-            ids = self._sample_ids(lane, key_ids, tasks) if task_ids is None else task_ids[rows]
+            ids = self._sample_ids(lane, key_ids) if task_ids is None else task_ids[rows]
             task = jax.vmap(lane.family.make)(ids)
             starts = self._starts(lane, key_reset)
             if starts is None:
@@ -220,17 +216,14 @@ class MetaEnv:
         """
         return self.step_with(self.step_keys(key), states, action)
 
-    def step_keys(self, key: Array, tasks: Int[Array, ""] | None = None) -> tuple[LaneKeys, ...]:
-        """The keys of all that is random in one step; a rollout derives those of all its steps at once.
-
-        With `tasks`, meta-episodes that begin are of the first so many tasks of each lane's split.
-        """
+    def step_keys(self, key: Array) -> tuple[LaneKeys, ...]:
+        """The keys of all that is random in one step; a rollout derives those of all its steps at once."""
         lanes = []
         for i, lane in enumerate(self.lanes):
             key_step, key_reset, key_ids = jax.random.split(jax.random.fold_in(key, i), 3)
             rows = lane.count
             lanes.append(
-                LaneKeys(jax.random.split(key_step, rows), jax.random.split(key_reset, rows), key_ids, tasks)
+                LaneKeys(jax.random.split(key_step, rows), jax.random.split(key_reset, rows), key_ids)
             )
         return tuple(lanes)
 
@@ -323,7 +316,7 @@ class MetaEnv:
         final = Input(jax.vmap(self._observe)(state.task, observation), previous, seen, no, no)
 
         def new_tasks(task: Task) -> Task:
-            fresh = jax.vmap(family.make)(self._sample_ids(lane, keys.ids, keys.tasks))
+            fresh = jax.vmap(family.make)(self._sample_ids(lane, keys.ids))
             return _select(meta_end, fresh, task)
 
         def new_trials(now: tuple[Array, Any], task: Task) -> tuple[Array, Any]:
@@ -371,10 +364,9 @@ class MetaEnv:
         # whatever the task: a simulator's parameters are its time limit alone
         return jax.vmap(base.reset, (0, None))(jax.random.split(key, max(lane.count, _STARTS)), base.params)
 
-    def _sample_ids(self, lane: Lane, key: Array, tasks: Int[Array, ""] | None) -> Int[Array, " N"]:
+    def _sample_ids(self, lane: Lane, key: Array) -> Int[Array, " N"]:
         ids = lane.family.ids(self.split)
-        stop = ids.stop if tasks is None else ids.start + jnp.clip(tasks, 1, len(ids))
-        return jax.random.randint(key, (lane.count,), ids.start, stop)
+        return jax.random.randint(key, (lane.count,), ids.start, ids.stop)
 
     def _observe(self, task: Task, observation: Array) -> Array:
         if task.observation_matrix is not None:

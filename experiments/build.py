@@ -46,7 +46,6 @@ def ppo_config(config: TrainConfig) -> PPOConfig:
         head_features=config.network.head_features,
         action_levels=config.network.action_levels,
         changes=config.network.changes,
-        task_growth=config.task_growth and config.task_growth / config.steps_per_update,
         teacher_weight=config.teacher.weight,
         teacher_updates=config.teacher.steps and config.teacher.steps / config.steps_per_update,
         dtype="bfloat16" if config.precision == "bfloat16" else "float32",
@@ -119,9 +118,7 @@ def begin_again_seeds(agent: Agent, state: AgentState) -> AgentState:
         # a key that lies nowhere in particular, as `init_seeds`' do, or the program would be another one
         here = jnp.asarray(np.asarray(jax.random.key_data(alone.key)))
         key, key_env = jax.random.split(jax.random.wrap_key_data(here))
-        # where it is of no account, the number would make another program, too
-        at = () if agent.config.task_growth is None else (np.asarray(alone.update),)
-        states.append(alone.replace(key=key, **environments(key_env, *at)))
+        states.append(alone.replace(key=key, **environments(key_env)))
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
 
 

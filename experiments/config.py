@@ -176,7 +176,6 @@ class TrainConfig:
     hold_noise: int = 1
     observation_clip: float = 10.0
     advantages_by_environment: bool = False
-    task_growth: int | None = None
     teacher: TeacherConfig = dataclasses.field(default_factory=TeacherConfig)
     checkpoint_environments: bool = True
 
@@ -200,8 +199,6 @@ class TrainConfig:
         for name in (*at_least_one.split(), "keep_checkpoints", "log_every", "max_bad_updates"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-        if self.task_growth is not None and self.task_growth < 1:
-            raise ValueError(f"task_growth={self.task_growth} must be at least 1, or null for all at once")
         if self.eval_tasks < 0:
             raise ValueError(f"eval_tasks={self.eval_tasks} must not be negative; 0 means no evaluation")
         if self.eval_trials is not None and self.eval_trials < 1:

@@ -315,36 +315,6 @@ def test_learning_rate_schedule():
     np.testing.assert_allclose(got, [1e-2, 5.5e-3, 1e-3, 1e-3], rtol=1e-5)
 
 
-def test_tasks_become_more():
-    """One at first, twice as many at equal intervals, and at last whatever there is; evaluation knows none of it."""
-    agent = make_agent("none", num_envs=64, task_growth=32)
-    counts = [int(agent._tasks(jnp.int32(n))) for n in (0, 2, 3, 8, 16, 31, 32, 99)]
-    assert counts == [1, 2, 2, 16, 256, 2**15 * 2**0.5 // 1, 2**30, 2**30]
-    assert make_agent("none")._tasks(5) is None
-    start = agent.env.lanes[0].family.ids("train").start
-    for update, most in ((0, 1), (8, 16)):
-        state = jax.jit(agent.environments)(jax.random.key(0), update)
-        ids = np.unique(state["env_state"][0].task.id) - start
-        assert ids.min() >= 0
-        assert most / 2 < len(ids) <= most
-        assert ids.max() < most
-    assert len(np.unique(jax.jit(agent.environments)(jax.random.key(0), 99)["env_state"][0].task.id)) > 60
-    free = make_agent("none", num_envs=64).env
-    np.testing.assert_array_equal(  # all of them, as an agent without the option meets them
-        jax.jit(agent.environments)(jax.random.key(0), 99)["env_state"][0].task.id,
-        free.reset(jax.random.key(0))[0][0].task.id,
-    )
-
-
-def test_new_trials_are_of_the_tasks_there_are():
-    agent = make_agent("none", "pendulum", num_envs=16, trials=1, num_steps=250, task_growth=16)
-    state = jax.jit(agent.init)(jax.random.key(0)).replace(update=jnp.int32(1))
-    start = agent.env.lanes[0].family.ids("train").start
-    assert (np.asarray(state.env_state[0].task.id) == start).all()
-    after, _ = jax.jit(agent._rollout)(state, jax.random.key(1))  # a trial lasts 200 steps
-    assert sorted(np.unique(np.asarray(after.env_state[0].task.id) - start)) == [0, 1]
-
-
 def test_advantages_of_each_environment_apart():
     """Those of one that pays much and of one that pays little count alike; nothing is lifted over tenfold."""
     lanes = {"pendulum": {}, "mountain_car_continuous": {}, "point_mass": {}}
