@@ -34,7 +34,7 @@ class Teacher:
         """Raise `ValueError` unless the teacher can read what an agent sees in `env`, and tell what to do."""
         own = self.agent.env
         if jax.tree.leaves(self.agent.initial_carry(1)):
-            raise ValueError("a teacher has no memory; train it with core=none")
+            raise ValueError("a teacher has no memory; train it with core=none network.changes=false")
         if any(lane.family.projection != "none" or lane.family.permute_actions for lane in own.lanes):
             raise ValueError(
                 "a teacher sees tasks as they are; train it with env.projection=none "

@@ -9,7 +9,8 @@ Three signals, never mixed:
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -241,10 +242,7 @@ class MetaEnv:
 
     def base_actions(self, states: tuple[LaneState, ...], action: Array) -> tuple[Array, ...]:
         """What the agent's actions mean to each lane's base environment."""
-        actions = []
-        for lane, rows, state in zip(self.lanes, self.rows, states, strict=True):
-            actions.append(jax.vmap(self._act, (None, 0, 0))(lane.family, state.task, action[rows]))
-        return tuple(actions)
+        return tuple(self._by_lane(self._act, states, action))
 
     def unprojected(self, states: tuple[LaneState, ...], inputs: Input) -> Input:
         """`inputs` as they would be without projections: whoever trained on those reads every task alike.
@@ -252,11 +250,15 @@ class MetaEnv:
         Observations `[B, W]` and previous actions `[B, A]` are the base environment's, with zeros to the
         agent's widths. Needs observations at least as wide as the base environments' own.
         """
+        return _concatenate(self._by_lane(self._unprojected, states, inputs))
+
+    def _by_lane(self, function: Callable[..., Any], states: tuple[LaneState, ...], given: Any) -> list[Any]:
+        """`function(family, task, row)` of every row of `given`, a list over lanes."""
         parts = []
         for lane, rows, state in zip(self.lanes, self.rows, states, strict=True):
-            seen = jax.tree.map(lambda leaf, rows=rows: leaf[rows], inputs)
-            parts.append(jax.vmap(self._unprojected, (None, 0, 0))(lane.family, state.task, seen))
-        return _concatenate(parts)
+            own = jax.tree.map(lambda leaf, rows=rows: leaf[rows], given)
+            parts.append(jax.vmap(partial(function, lane.family))(state.task, own))
+        return parts
 
     def _unprojected(self, family: TaskFamily, task: Task, seen: Input) -> Input:
         observation, action = seen.observation, seen.action
@@ -274,13 +276,11 @@ class MetaEnv:
     def projected(self, states: tuple[LaneState, ...], wanted: Array) -> Array:
         """What the agent should do for its base environment to do as `wanted`, `[B, A]` both.
 
-        Of continuous actions, the vector within [-1, 1] that comes nearest. Of discrete ones `wanted` are
-        probabilities, and so is what they become: actions that mean the same have equal parts.
+        Continuous actions are clipped to [-1, 1]: one that a projection turns out of the box is missed. Of
+        discrete ones `wanted` are probabilities, and so is what they become: actions that mean the same have
+        equal parts.
         """
-        parts = []
-        for lane, rows, state in zip(self.lanes, self.rows, states, strict=True):
-            parts.append(jax.vmap(self._projected, (None, 0, 0))(lane.family, state.task, wanted[rows]))
-        return _concatenate(parts)
+        return _concatenate(self._by_lane(self._projected, states, wanted))
 
     def _projected(self, family: TaskFamily, task: Task, wanted: Array) -> Array:
         if (table := task.action_table) is not None:

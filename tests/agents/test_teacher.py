@@ -28,7 +28,6 @@ def teacher_of(agent, seed=0):
 def straight_ahead():
     """A teacher of point_mass that goes for the goal along each axis with all its force."""
     agent = make_agent("none", lanes={"point_mass": {}}, encoder="dense", head_features=0)
-    params = jax.tree.map(jnp.zeros_like, teacher_of(agent).params)
 
     class Straight:
         env, policy = agent.env, agent.policy
@@ -43,7 +42,7 @@ def straight_ahead():
                 0,
             )
 
-    return Teacher(Straight(), params, no_statistics((6,)))  # type: ignore[arg-type]
+    return Teacher(Straight(), None, no_statistics((6,)))  # type: ignore[arg-type]
 
 
 def test_what_is_shown_leads_to_the_goal_behind_any_projection():
@@ -91,7 +90,7 @@ def test_a_teacher_is_followed_and_its_word_fades():
             state, metrics = update(state)
             rows.append(float(metrics["teacher_loss"]))
         losses[name] = rows
-        if name == "faded":  # to the last bit an agent without a teacher, though it is still measured
+        if name == "faded":  # as an agent without a teacher, though it is still measured
             alone = make_agent("none", "gru", entropy=0.0, lr=3e-3)
             again = jax.jit(alone.init)(jax.random.key(1)).replace(update=jnp.int32(1))
             for _ in range(12):
@@ -107,6 +106,7 @@ def test_a_teacher_is_followed_and_its_word_fades():
     ("own", "learner", "message"),
     [
         ({"core": "gru"}, {}, "train it with core=none"),
+        ({"changes": True}, {}, "train it with core=none network.changes=false"),
         ({"projection": "orthogonal"}, {}, "train it with env.projection=none"),
         ({"env": {"observation_width": 5}}, {}, "train the teacher with the same env"),
         ({"lanes": {"pendulum": {}}}, {}, "not trained on point_mass; it knows pendulum"),
