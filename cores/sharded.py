@@ -200,7 +200,8 @@ def _one_of_many(scan: Callable[..., Any], gain: Value, inputs: Value, reset: Ar
     gains = _products(scan, gain, jax.tree.leaves(inputs)[0])
     ends = jax.tree.map(lambda x: x[-1], (gains, own)), reset.any(0)
     (gain_ends, own_ends), cut = lax.all_gather(ends, SEQUENCE)  # [D, ...], a step for every stretch
-    _, after = linear_scan(gain_ends, own_ends, cut, carry, "associative")
+    # a step a stretch; the associative engine's slices of no step at all crash jaxlib 0.11.2 as it compiles
+    _, after = linear_scan(gain_ends, own_ends, cut, carry, "sequential")
     stretch = lax.axis_index(SEQUENCE)
     before = jax.tree.map(lambda c, x: jnp.concatenate([c[None], x[:-1]])[stretch], carry, after)
 

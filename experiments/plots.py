@@ -57,8 +57,9 @@ _STYLE: Any = {
 
 
 def nth_style(k: int) -> dict[str, Any]:
-    """Colour and marker of the k-th line of a figure; eight differ."""
-    return {"color": COLORS[k % len(COLORS)], "marker": _MARKERS[k % len(_MARKERS)]}
+    """Colour, marker and dashes of the k-th line of a figure; sixteen differ."""
+    dashes = ("-", "--")[k // len(COLORS) % 2]
+    return {"color": COLORS[k % len(COLORS)], "marker": _MARKERS[k % len(_MARKERS)], "linestyle": dashes}
 
 
 def styled(draw: Callable[P, R]) -> Callable[P, R]:

@@ -133,7 +133,8 @@ def drawn(curves: Mapping[str, Points]) -> "Figure":
                 "markevery": [i for i in marked if i < len(steps)],
             }
             axes.plot(steps, values.mean(axis=1), linewidth=1.5, label=name, **style)
-        axes.set_title("return" if len(panels) == 1 else "return, mean" if k == 0 else panel)
+        title = "return" if len(panels) == 1 else "return, mean" if k == 0 else panel
+        axes.set_title(title, fontsize="medium" if len(title) > 22 else None)
         axes.set_xlabel("environment steps")
         axes.xaxis.set_major_formatter(thousands)
         axes.locator_params(axis="x", nbins=4)
