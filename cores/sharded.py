@@ -200,10 +200,14 @@ def _one_of_many(scan: Callable[..., Any], gain: Value, inputs: Value, reset: Ar
     gains = _products(scan, gain, jax.tree.leaves(inputs)[0])
     ends = jax.tree.map(lambda x: x[-1], (gains, own)), reset.any(0)
     (gain_ends, own_ends), cut = lax.all_gather(ends, SEQUENCE)  # [D, ...], a step for every stretch
-    # a step a stretch; the associative engine's slices of no step at all crash jaxlib 0.11.2 as it compiles
-    _, after = linear_scan(gain_ends, own_ends, cut, carry, "sequential")
+    # Step by step, for a step is a stretch: jaxlib 0.11.2 crashes over an associative scan's empty slices.
+    entering, state = [], carry
+    for k in range(len(cut)):
+        entering.append(state)
+        one = partial(jax.tree.map, lambda x, k=k: x[k : k + 1])
+        state, _ = linear_scan(one(gain_ends), one(own_ends), one(cut), state)
     stretch = lax.axis_index(SEQUENCE)
-    before = jax.tree.map(lambda c, x: jnp.concatenate([c[None], x[:-1]])[stretch], carry, after)
+    before = jax.tree.map(lambda *states: jnp.stack(states)[stretch], *entering)
 
     @jax.checkpoint  # nothing of the size of the states is kept for it
     def joined(own: Value, gains: Value, before: Value) -> Value:

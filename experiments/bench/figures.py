@@ -112,8 +112,8 @@ def dots(
         places = [place + shift for place, row in enumerate(rows.values()) if name in row]
         value, low, high = np.array([row[name] for row in rows.values() if name in row], float).T
         bars = np.abs(np.stack([value - low, high - value]))
-        style: Any = nth_style(k) | {"markersize": 4}
-        axes.errorbar(value, places, xerr=bars, linestyle="none", linewidth=1.4, label=name, **style)
+        style: Any = nth_style(k) | {"markersize": 4, "linestyle": "none"}
+        axes.errorbar(value, places, xerr=bars, linewidth=1.4, label=name, **style)
     if line is not None:
         axes.axvline(line, color=INK, linewidth=0.8, linestyle=":")
     axes.set_yticks(range(len(rows)), list(rows))
