@@ -201,11 +201,10 @@ def _one_of_many(scan: Callable[..., Any], gain: Value, inputs: Value, reset: Ar
     ends = jax.tree.map(lambda x: x[-1], (gains, own)), reset.any(0)
     (gain_ends, own_ends), cut = lax.all_gather(ends, SEQUENCE)  # [D, ...], a step for every stretch
     # Step by step, for a step is a stretch: jaxlib 0.11.2 crashes over an associative scan's empty slices.
-    entering, state = [], carry
-    for k in range(len(cut)):
-        entering.append(state)
-        one = partial(jax.tree.map, lambda x, k=k: x[k : k + 1])
-        state, _ = linear_scan(one(gain_ends), one(own_ends), one(cut), state)
+    entering = [carry]
+    for k in range(len(cut) - 1):
+        g, u, reset_too = jax.tree.map(lambda x, k=k: x[k : k + 1], (gain_ends, own_ends, cut))
+        entering.append(linear_scan(g, u, reset_too, entering[-1])[0])
     stretch = lax.axis_index(SEQUENCE)
     before = jax.tree.map(lambda *states: jnp.stack(states)[stretch], *entering)
 
