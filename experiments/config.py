@@ -95,10 +95,15 @@ class TeacherConfig:
     """The `teacher` section."""
 
     run: str | None = None
+    pretrained: str | None = None
     weight: float = 1.0
     steps: int | None = None
 
     def __post_init__(self) -> None:
+        if self.run is not None and self.pretrained is not None:
+            raise ValueError(
+                f"teacher.run={self.run} and teacher.pretrained={self.pretrained} are two teachers; give one"
+            )
         if self.weight < 0:
             raise ValueError(f"teacher.weight={self.weight} must not be negative")
         if self.steps is not None and self.steps < 1:

@@ -30,17 +30,22 @@ def pretrained_summaries() -> dict[str, str]:
     return {name: _summary(_card(SHIPPED / name)) for name in pretrained_names()}
 
 
-def unpack(name: str, run_dir: str | None = None) -> str:
-    """The directory, `runs/pretrained/<name>` by default, that holds the agent `name`; filled if need be.
-
-    Raises `InputError` for an unknown name, and for a directory that holds something else.
-    """
+def shipped(name: str) -> Path:
+    """The folder of the agent `name`. Raises `InputError` for an unknown one."""
     names = pretrained_names()
     if name not in names:
         raise InputError(
             f"unknown pretrained {name!r}{did_you_mean(name, names)}; choose from {', '.join(names)}"
         )
-    source, target = SHIPPED / name, Path(run_dir or Path("runs", "pretrained", name))
+    return SHIPPED / name
+
+
+def unpack(name: str, run_dir: str | None = None) -> str:
+    """The directory, `runs/pretrained/<name>` by default, that holds the agent `name`; filled if need be.
+
+    Raises `InputError` for an unknown name, and for a directory that holds something else.
+    """
+    source, target = shipped(name), Path(run_dir or Path("runs", "pretrained", name))
     held = [file for file in (CONFIG, "checkpoints", ARRAYS) if (target / file).exists()]
     if held and not (len(held) == 2 and (target / CARD).exists() and _card(target) == _card(source)):
         raise InputError(

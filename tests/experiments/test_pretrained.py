@@ -1,5 +1,6 @@
 """The trained agents that come along: complete, playable in one command, and nothing else is played."""
 
+import importlib.util
 import json
 import shutil
 
@@ -19,7 +20,7 @@ def refused(capsys, *argv):
 
 def test_there_are_some_and_they_are_small():
     assert {"meta_cartpole_catch_gru", "meta_cartpole_catch_s5"} <= {*NAMES}
-    assert sum(path.stat().st_size for path in SHIPPED.rglob("*") if path.is_file()) < 5_000_000
+    assert sum(path.stat().st_size for path in SHIPPED.rglob("*") if path.is_file()) < 8_000_000
 
 
 def test_they_are_listed_with_their_scores(capsys):
@@ -31,9 +32,15 @@ def test_they_are_listed_with_their_scores(capsys):
 
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory):
-    """The first of them, evaluated on a few tasks."""
+    """One of them, evaluated on a few tasks."""
     run_dir = tmp_path_factory.mktemp("pretrained") / "agent"
-    words = [f"pretrained={NAMES[0]}", f"run_dir={run_dir}", "tasks=64", "trials=8", "splits=[held_out]"]
+    words = [
+        "pretrained=meta_cartpole_catch_gru",
+        f"run_dir={run_dir}",
+        "tasks=64",
+        "trials=8",
+        "splits=[held_out]",
+    ]
     assert main(["evaluate", *words]) == 0
     return run_dir
 
@@ -50,6 +57,8 @@ def test_one_adapts_as_its_card_says(unpacked):
 @pytest.mark.parametrize("name", NAMES)
 def test_each_is_the_one_of_its_card(name, tmp_path, capsys):
     """Read whole by its configuration: parameters, shapes, digest; and nothing to play them for."""
+    if name.startswith("dm_control") and importlib.util.find_spec("mujoco_playground") is None:
+        pytest.skip("needs the extra")
     words = [f"pretrained={name}", f"run_dir={tmp_path / 'agent'}", "tasks=0"]
     assert "tasks=0" in refused(capsys, "evaluate", *words)
     card = json.loads((tmp_path / "agent" / "card.json").read_text())
@@ -70,7 +79,7 @@ def test_only_what_is_there_is_found(capsys, tmp_path, monkeypatch):
 
 
 def test_a_directory_of_something_else_is_left_alone(capsys, unpacked, tmp_path):
-    other = NAMES[1]
+    other = "meta_cartpole_catch_s5"
     assert "holds something else" in refused(capsys, "evaluate", f"pretrained={other}", f"run_dir={unpacked}")
     assert "leave step out" in refused(capsys, "evaluate", f"run_dir={unpacked}", "step=1")
     changed = tmp_path / "changed"

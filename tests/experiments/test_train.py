@@ -392,6 +392,31 @@ def test_a_run_with_a_teacher_and_without_it_once_it_is_trained(tmp_path, capsys
     assert not (tmp_path / "other").exists()
 
 
+def test_a_teacher_that_comes_along(tmp_path, monkeypatch, capsys):
+    """What `export` wrote teaches as the run does that it was written from."""
+    small = [*SMALL, "env.permute_actions=false", "render=false", f"total_steps={UPDATE}"]
+    known, shelf = tmp_path / "known", tmp_path / "shelf"
+    plain = ["core=none", "core.features=8", "env.projection=none", f"run_dir={known}"]
+    assert main(["train", *small, *plain, "eval_tasks=4"]) == 0
+    assert main(["export", f"run_dir={known}", "name=known", f"out={shelf}"]) == 0
+    monkeypatch.setattr("resetta.experiments.pretrained_agents.SHIPPED", shelf)
+    told = {}
+    for option in (f"teacher.run={known}", "teacher.pretrained=known"):
+        learner = tmp_path / option.partition("=")[0]
+        assert main(["train", *small, f"run_dir={learner}", option]) == 0
+        told[option] = [row["teacher_loss"] for row in rows(learner)]
+    first, second = told.values()
+    assert first == second
+    capsys.readouterr()
+    other = [*small, f"run_dir={tmp_path / 'other'}"]
+    assert main(["train", *other, "teacher.pretrained=knwon"]) == 2
+    message = "teacher.pretrained cannot be used: unknown pretrained 'knwon' (did you mean 'known'?)"
+    assert message in capsys.readouterr().err
+    assert main(["train", *other, f"teacher.run={known}", "teacher.pretrained=known"]) == 2
+    assert "are two teachers; give one" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+
+
 @pytest.mark.parametrize(
     ("option", "message"),
     [("teacher.weight=-1", "teacher.weight=-1"), ("teacher.steps=0", "or null for always")],
