@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -330,8 +331,6 @@ def test_a_directory_of_another_run_is_left_alone(straight, capsys):
 
 
 def copy_of(straight, tmp_path):
-    import shutil
-
     copy = tmp_path / "copy"
     shutil.copytree(straight, copy)
     config = (copy / "config.yaml").read_text()
@@ -373,13 +372,23 @@ def test_training_failed_is_not_a_mistake_in_the_input():
     assert not issubclass(TrainingFailed, ValueError)
 
 
-def test_a_run_with_a_teacher_and_without_it_once_it_is_trained(tmp_path, capsys):
+TAUGHT = [*SMALL, "env.permute_actions=false", "render=false", f"total_steps={2 * UPDATE}"]
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory):
+    """A run that can teach, evaluated."""
+    run_dir = tmp_path_factory.mktemp("teacher") / "known"
+    plain = ["core=none", "core.features=8", "env.projection=none", f"run_dir={run_dir}"]
+    assert main(["train", *TAUGHT, *plain]) == 0
+    return run_dir
+
+
+def test_a_run_with_a_teacher_and_without_it_once_it_is_trained(known, tmp_path, capsys):
     """The teacher is another run; who goes on needs it, who only looks does not."""
-    small = [*SMALL, "env.permute_actions=false", "render=false", f"total_steps={2 * UPDATE}"]
     teacher, learner = tmp_path / "teacher", tmp_path / "learner"
-    known = ["core=none", "core.features=8", "env.projection=none", f"run_dir={teacher}"]
-    assert main(["train", *small, *known]) == 0
-    taught = [*small, f"run_dir={learner}", f"teacher.run={teacher}", f"teacher.steps={3 * UPDATE}"]
+    shutil.copytree(known, teacher)
+    taught = [*TAUGHT, f"run_dir={learner}", f"teacher.run={teacher}", f"teacher.steps={3 * UPDATE}"]
     assert main(["train", *taught]) == 0
     assert all(row["teacher_loss"][0] > 0 for row in rows(learner))
     teacher.rename(tmp_path / "gone")
@@ -387,28 +396,25 @@ def test_a_run_with_a_teacher_and_without_it_once_it_is_trained(tmp_path, capsys
     capsys.readouterr()
     assert main(["train", f"run_dir={learner}", f"total_steps={3 * UPDATE}"]) == 2
     assert "teacher.run cannot be used" in capsys.readouterr().err
-    assert main(["train", *small, f"run_dir={tmp_path / 'other'}", f"teacher.run={learner}"]) == 2
+    assert main(["train", *TAUGHT, f"run_dir={tmp_path / 'other'}", f"teacher.run={learner}"]) == 2
     assert "a teacher has no memory; train it with core=none" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()
 
 
-def test_a_teacher_that_comes_along(tmp_path, monkeypatch, capsys):
+def test_a_teacher_that_comes_along(known, tmp_path, monkeypatch, capsys):
     """What `export` wrote teaches as the run does that it was written from."""
-    small = [*SMALL, "env.permute_actions=false", "render=false", f"total_steps={UPDATE}"]
-    known, shelf = tmp_path / "known", tmp_path / "shelf"
-    plain = ["core=none", "core.features=8", "env.projection=none", f"run_dir={known}"]
-    assert main(["train", *small, *plain, "eval_tasks=4"]) == 0
+    shelf = tmp_path / "shelf"
     assert main(["export", f"run_dir={known}", "name=known", f"out={shelf}"]) == 0
     monkeypatch.setattr("resetta.experiments.pretrained_agents.SHIPPED", shelf)
     told = {}
     for option in (f"teacher.run={known}", "teacher.pretrained=known"):
         learner = tmp_path / option.partition("=")[0]
-        assert main(["train", *small, f"run_dir={learner}", option]) == 0
+        assert main(["train", *TAUGHT, f"run_dir={learner}", option]) == 0
         told[option] = [row["teacher_loss"] for row in rows(learner)]
     first, second = told.values()
     assert first == second
     capsys.readouterr()
-    other = [*small, f"run_dir={tmp_path / 'other'}"]
+    other = [*TAUGHT, f"run_dir={tmp_path / 'other'}"]
     assert main(["train", *other, "teacher.pretrained=knwon"]) == 2
     message = "teacher.pretrained cannot be used: unknown pretrained 'knwon' (did you mean 'known'?)"
     assert message in capsys.readouterr().err
