@@ -91,19 +91,26 @@ class NetworkConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class TeacherConfig:
-    """The `teacher` section."""
+class GivenAgent:
+    """A trained agent that a run is given: the `init` section, and part of `teacher`."""
 
     run: str | None = None
     pretrained: str | None = None
+
+    @property
+    def named(self) -> str | None:
+        """The agent's run or name, whichever is given."""
+        return self.run if self.pretrained is None else self.pretrained
+
+
+@dataclasses.dataclass(frozen=True)
+class TeacherConfig(GivenAgent):
+    """The `teacher` section."""
+
     weight: float = 1.0
     steps: int | None = None
 
     def __post_init__(self) -> None:
-        if self.run is not None and self.pretrained is not None:
-            raise ValueError(
-                f"teacher.run={self.run} and teacher.pretrained={self.pretrained} are two teachers; give one"
-            )
         if self.weight < 0:
             raise ValueError(f"teacher.weight={self.weight} must not be negative")
         if self.steps is not None and self.steps < 1:
@@ -181,6 +188,7 @@ class TrainConfig:
     hold_noise: int = 1
     observation_clip: float = 10.0
     advantages_by_environment: bool = False
+    init: GivenAgent = dataclasses.field(default_factory=GivenAgent)
     teacher: TeacherConfig = dataclasses.field(default_factory=TeacherConfig)
     checkpoint_environments: bool = True
 
@@ -221,6 +229,12 @@ class TrainConfig:
                 f"num_envs={self.num_envs} is not divisible by the {lanes} base environments of "
                 f"{self.env.name}; use {low or lanes} or {low + lanes}"
             )
+        for section, given in (("init", self.init), ("teacher", self.teacher)):
+            if given.run is not None and given.pretrained is not None:
+                raise ValueError(
+                    f"{section}.run={given.run} and {section}.pretrained={given.pretrained} are two agents; "
+                    "give one"
+                )
         self.check_mesh(self.mesh)
         check_choice("precision", self.precision, PRECISIONS)
         check_choice("device", self.device, DEVICES)

@@ -84,21 +84,33 @@ def read_agent(folder: Path, template: Any, step: int | None = None) -> Any:
         raise InputError(f"{file} holds the agent of update {card.get('update')} alone; leave step out")
     with np.load(file, allow_pickle=False) as stored:
         arrays = {name: stored[name] for name in stored.files}
-    parts = _parts(template)
-    leaves, tree = jax.tree_util.tree_flatten_with_path(parts)
-    wanted = {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
-    for name in [*wanted, *(name for name in arrays if name not in wanted)]:
-        have, want = (x.get(name) for x in (arrays, wanted))
-        if have is None or want is None or (have.shape, have.dtype) != (want.shape, want.dtype):
-            raise InputError(f"{file} belongs to another agent than {CONFIG} ({name} differs)")
-    return template.replace(
-        **jax.tree_util.tree_unflatten(tree, [jax.numpy.asarray(arrays[n]) for n in wanted])
-    )
+    wanted = named_leaves(_parts(template))
+    if name := differing_leaf(arrays, wanted):
+        raise InputError(f"{file} belongs to another agent than {CONFIG} ({name} differs)")
+    tree = jax.tree.structure(_parts(template))
+    return template.replace(**jax.tree.unflatten(tree, [jax.numpy.asarray(arrays[n]) for n in wanted]))
+
+
+def named_leaves(tree: Any) -> dict[str, Any]:
+    """The leaves of a tree, in its order, by their paths such as `['params']['bias']`."""
+    import jax
+
+    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def differing_leaf(have: Mapping[str, Any], want: Mapping[str, Any], axes: int = 0) -> str | None:
+    """The first leaf that one lacks, or whose dtype, or shape from axis `axes` on, differs; or None."""
+    for name in [*want, *(name for name in have if name not in want)]:
+        one, other = have.get(name), want.get(name)
+        if one is None or other is None or one.dtype != other.dtype:
+            return name
+        if one.shape[axes:] != other.shape[axes:]:
+            return name
+    return None
 
 
 def run(raw: Mapping[str, Any]) -> None:
     """resetta export: write the folder of a trained agent from its evaluated run."""
-    import jax
     import numpy as np
     from omegaconf import OmegaConf
 
@@ -123,8 +135,7 @@ def run(raw: Mapping[str, Any]) -> None:
             f"{run_dir.eval_json} is of update {evaluation['update']}, not {update}; "
             f"run resetta evaluate run_dir={run_dir.path} step={update}"
         )
-    leaves = jax.tree_util.tree_leaves_with_path(_parts(state))
-    write_npz(folder / ARRAYS, **{jax.tree_util.keystr(path): leaf for path, leaf in leaves})
+    write_npz(folder / ARRAYS, **named_leaves(_parts(state)))
     kept = ("env", "core", "seeds", "env_steps", "update", "device", "date", "versions", "train_seconds")
     scores = ("tasks", "trained_trials", "trials", "greedy", "evaluation_seed", "splits")
     write_json(

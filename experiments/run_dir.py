@@ -286,10 +286,11 @@ def _check_same(path: Path, saved: Mapping[str, Any], config: Mapping[str, Any])
                 "it can only grow, or choose another run_dir"
             )
         if "lr_final" not in old or old["lr_final"] is not None:
+            begun = "" if _of_video(config) else f", and init.run={path} to start from its agent"
             raise InputError(
                 f"total_steps={now} would move the end of the learning rate's schedule of the run in {path} "
                 f"(total_steps={before}); only a constant rate (lr_final=null) can be extended, "
-                "so choose another run_dir"
+                f"so choose another run_dir{begun}"
             )
         return
     if differing:

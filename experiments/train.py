@@ -18,13 +18,13 @@ from .config import TrainConfig, train_config
 from .devices import agent_shardings, on_one_device, place, run_mesh, whole
 from .errors import Interrupted, TrainingFailed, catch_signals, input_errors
 from .evaluate import evaluate_agent, evaluation_env, summary_text, write_evaluation
+from .given_agents import load_initial, load_teacher, start_from
 from .logs import Logs
 from .processes import agreed, join_processes, open_together, primary, screen
 from .render import film_run
 from .report import write_report
 from .restore import abstract_state, checkpointed, restore_state
 from .run_dir import RunDir, check_run_dir
-from .teacher import load_teacher
 
 
 def run(raw: Mapping[str, Any]) -> None:
@@ -37,6 +37,7 @@ def run(raw: Mapping[str, Any]) -> None:
     with settings(config):
         with input_errors():
             agent = build_agent(config, load_teacher(config))
+            initial = load_initial(config, agent)
             splits = _splits_to_evaluate(config)
             mesh = run_mesh(config.mesh, config.distributed, config.check_mesh)
             if config.mesh.sequence > 1:  # only the core knows whether it can share out its heads
@@ -55,19 +56,26 @@ def run(raw: Mapping[str, Any]) -> None:
                 console=screen(),
             )
             with contextlib.closing(checkpoints), logs:
-                state = train(agent, config, mesh, run_dir, checkpoints, logs)
+                state = train(agent, config, mesh, run_dir, checkpoints, logs, initial)
                 _finish(agent, config, on_one_device(state), run_dir, logs, splits)
 
 
 def train(
-    agent: Agent, config: TrainConfig, mesh: Mesh, run_dir: RunDir, checkpoints: Checkpoints, logs: Logs
+    agent: Agent,
+    config: TrainConfig,
+    mesh: Mesh,
+    run_dir: RunDir,
+    checkpoints: Checkpoints,
+    logs: Logs,
+    initial: dict[str, Any] | None = None,
 ) -> AgentState:
     """Train from the newest checkpoint, or from the start, to the end; leaves `[S, ...]` on `mesh`.
 
-    Raises `Interrupted` after a signal, with a checkpoint written, and `TrainingFailed` when
-    `max_bad_updates` updates in a row were not finite; the last good checkpoint stays.
+    The start is fresh agents, with what `load_initial` gave. Raises `Interrupted` after a signal, with a
+    checkpoint written, and `TrainingFailed` when `max_bad_updates` updates in a row were not finite; the last
+    good checkpoint stays.
     """
-    state, seconds = _start(agent, config, mesh, run_dir, checkpoints, logs)
+    state, seconds = _start(agent, config, mesh, run_dir, checkpoints, logs, initial)
     done = int(np.asarray(state.update).min())
     if done >= config.updates:
         return state
@@ -107,7 +115,13 @@ def lowered_update(agent: Agent, seeds: int, mesh: Mesh, state: AgentState) -> A
 
 
 def _start(
-    agent: Agent, config: TrainConfig, mesh: Mesh, run_dir: RunDir, checkpoints: Checkpoints, logs: Logs
+    agent: Agent,
+    config: TrainConfig,
+    mesh: Mesh,
+    run_dir: RunDir,
+    checkpoints: Checkpoints,
+    logs: Logs,
+    initial: dict[str, Any] | None,
 ) -> tuple[AgentState, float]:
     """The state to go on from, and the seconds of training behind it."""
     newest = checkpoints.latest()
@@ -115,6 +129,8 @@ def _start(
         run_dir.truncate_metrics(0)
         with logs.phase(f"making {config.seeds} agent{'s' if config.seeds > 1 else ''}"):
             state = init_seeds(agent, config)
+            if initial is not None:
+                state = start_from(initial, state)
             return jax.block_until_ready(place(state, agent_shardings(mesh, state))), 0.0
     with logs.phase(f"resuming from update {newest}"), input_errors():
         state = restore_state(checkpoints, abstract_state(agent, config, mesh), config)

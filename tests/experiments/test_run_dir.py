@@ -137,7 +137,7 @@ def test_only_a_constant_rate_can_be_extended(tmp_path):
     RunDir.open(config(constant, total_steps=2000)).close()
     assert RunDir.read(constant).config["total_steps"] == 2000
     RunDir.open(config(scheduled, lr_final=0.0)).close()
-    with pytest.raises(InputError, match="only a constant rate"):
+    with pytest.raises(InputError, match=r"only a constant rate .* init.run=.*scheduled to start from"):
         RunDir.open(config(scheduled, lr_final=0.0, total_steps=2000))
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from resetta.experiments.cli import main
 from resetta.experiments.errors import TrainingFailed
+from resetta.experiments.restore import restore_run
 
 SMALL = [
     "core.features=8",
@@ -38,8 +39,6 @@ def rows(directory):
 
 
 def final_state(directory):
-    from resetta.experiments.restore import restore_run
-
     *_, state = restore_run({"run_dir": str(directory)})
     leaves = jax.tree.leaves(state)
     return [jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x for x in leaves]
@@ -374,13 +373,14 @@ def test_training_failed_is_not_a_mistake_in_the_input():
 
 TAUGHT = [*SMALL, "env.permute_actions=false", "render=false", f"total_steps={2 * UPDATE}"]
 
+PLAIN = ["core=none", "core.features=8", "env.projection=none", "normalize_observations=true"]
+
 
 @pytest.fixture(scope="module")
 def known(tmp_path_factory):
     """A run that can teach, evaluated."""
     run_dir = tmp_path_factory.mktemp("teacher") / "known"
-    plain = ["core=none", "core.features=8", "env.projection=none", f"run_dir={run_dir}"]
-    assert main(["train", *TAUGHT, *plain]) == 0
+    assert main(["train", *TAUGHT, *PLAIN, f"run_dir={run_dir}"]) == 0
     return run_dir
 
 
@@ -419,7 +419,41 @@ def test_a_teacher_that_comes_along(known, tmp_path, monkeypatch, capsys):
     message = "teacher.pretrained cannot be used: unknown pretrained 'knwon' (did you mean 'known'?)"
     assert message in capsys.readouterr().err
     assert main(["train", *other, f"teacher.run={known}", "teacher.pretrained=known"]) == 2
-    assert "are two teachers; give one" in capsys.readouterr().err
+    assert "are two agents; give one" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+
+
+def learnt(run_dir):
+    *_, state = restore_run({"run_dir": str(run_dir)})
+    return jax.tree.map(np.asarray, (state.params, state.observations))
+
+
+def test_a_run_that_starts_from_another_ones_agent(known, tmp_path, monkeypatch, capsys):
+    """At a rate of nothing every seed ends with that agent's weights; to go on, it needs it no more."""
+    source, run, shelf = tmp_path / "source", tmp_path / "run", tmp_path / "shelf"
+    shutil.copytree(known, source)
+    still = [*PLAIN, "lr=1e-30", "seeds=2"]
+    assert main(["train", *TAUGHT, *still, f"run_dir={run}", f"init.run={source}"]) == 0
+    (params, statistics), (theirs, first) = learnt(run), learnt(source)
+    for here, there in zip(jax.tree.leaves(params), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_array_equal(here, np.concatenate([there, there]))
+    np.testing.assert_allclose(statistics.count, np.repeat(first.count, 2) + 2 * UPDATE)
+    source.rename(tmp_path / "gone")
+    assert main(["train", f"run_dir={run}", f"total_steps={3 * UPDATE}"]) == 0
+    assert main(["export", f"run_dir={known}", "name=known", f"out={shelf}"]) == 0
+    monkeypatch.setattr("resetta.experiments.pretrained_agents.SHIPPED", shelf)
+    again = tmp_path / "again"
+    assert main(["train", *TAUGHT, *still, f"run_dir={again}", "init.pretrained=known"]) == 0
+    for here, there in zip(
+        jax.tree.leaves(learnt(again)), jax.tree.leaves((params, statistics)), strict=True
+    ):
+        np.testing.assert_array_equal(here, there)
+    capsys.readouterr()
+    other = ["train", *TAUGHT, f"run_dir={tmp_path / 'other'}"]
+    assert main([*other, f"init.run={source}"]) == 2
+    assert "init.run cannot be used" in capsys.readouterr().err
+    assert main([*other, f"init.run={known}"]) == 2
+    assert "holds another agent than this run's (['params']" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()
 
 
