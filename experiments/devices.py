@@ -1,7 +1,9 @@
 """The devices of a run: one mesh over them, and what lies where."""
 
 import dataclasses
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -38,6 +40,25 @@ def run_mesh(config: MeshConfig, distributed: bool, check: Callable[[MeshConfig]
             "all processes together; leave mesh.data=null"
         )
     return make_mesh(data, config.sequence, devices)
+
+
+def device_name(device: Any = None) -> str:
+    """What the figures of a device (the default one) were measured on, such as `cpu (AMD EPYC, 2 cores)`."""
+    device = device or default_device()
+    if device.platform != "cpu":
+        return f"{device.platform} ({device.device_kind})"
+    model = "unknown processor"
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        model = lines[0].partition(":")[2].strip() if lines else model
+    return f"cpu ({model}, {os.cpu_count()} cores)"
+
+
+def mesh_name(mesh: Mesh) -> str:
+    """The devices of a mesh, such as `2 x gpu (NVIDIA H100 80GB HBM3)`."""
+    name = device_name(mesh.devices.flat[0])
+    return f"{mesh.size} x {name}" if mesh.size > 1 else name
 
 
 def whole(mesh: Mesh) -> NamedSharding:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import os
 import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -17,8 +16,9 @@ from .. import __version__
 from ..agents import Agent, AgentState, evaluate, evaluate_random
 from ..envs import SPLITS, MetaEnv
 from ..envs.scores import normalize
-from .build import build_env, default_device, settings
+from .build import build_env, settings
 from .config import TrainConfig
+from .devices import device_name
 from .errors import InputError, input_errors
 from .kept_splits import KeptSplits, digest, forget_splits
 from .logs import phase
@@ -162,7 +162,11 @@ def write_evaluation(
     rows = run_dir.rows()
     target = target or run_dir.path
     write_npz(target / "eval.npz", **arrays)
-    write_json(target / "eval.json", {**summary, "train_seconds": rows[-1]["wall_time"] if rows else None})
+    trained = {
+        "train_seconds": rows[-1]["wall_time"] if rows else None,
+        "trained_on": run_dir.trained_on() or None,
+    }
+    write_json(target / "eval.json", {**summary, **trained})
     forget_splits(target)
 
 
@@ -291,16 +295,3 @@ _CURVE = ("mean", "mean_low", "mean_high", "iqm", "low", "high")
 def _curve(returns: np.ndarray) -> dict[str, list[float]]:
     curve = adaptation_curve(returns)
     return {name: getattr(curve, name).tolist() for name in _CURVE}
-
-
-def device_name() -> str:
-    """What the figures were measured on, such as `cpu (AMD EPYC, 2 cores)`."""
-    device = default_device()
-    if device.platform != "cpu":
-        return f"{device.platform} ({device.device_kind})"
-    model = "unknown processor"
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        model = lines[0].partition(":")[2].strip() if lines else model
-    return f"cpu ({model}, {os.cpu_count()} cores)"

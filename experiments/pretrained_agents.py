@@ -144,6 +144,7 @@ def run(raw: Mapping[str, Any]) -> None:
             "name": name,
             "command": _command(run_dir.config),
             **{key: evaluation.get(key) for key in kept},
+            "trained_on": run_dir.trained_on(),
             "evaluation": {key: evaluation.get(key) for key in scores},
             "bytes": (folder / ARRAYS).stat().st_size,
             "sha256": _digest(folder / ARRAYS),
@@ -174,9 +175,10 @@ def _card(folder: Path) -> dict[str, Any]:
 def _summary(card: Mapping[str, Any]) -> str:
     played = card["evaluation"]
     curve, last = played["splits"]["held_out"]["mean"], played["trained_trials"]
+    trials = f" in trial 1, {curve[last - 1]:.3f} in trial {last}" if last > 1 else ""
     return (
-        f"{card['env']} with {card['core']}, {card['env_steps']:,} steps; held-out return {curve[0]:.3f} in "
-        f"trial 1, {curve[last - 1]:.3f} in trial {last}; {card['bytes'] // 1000} kB"
+        f"{card['env']} with {card['core']}, {card['env_steps']:,} steps; held-out return "
+        f"{curve[0]:.3f}{trials}; {card['bytes'] // 1000} kB"
     )
 
 

@@ -81,8 +81,8 @@ def _header(run: Run, name: str, curves: Mapping[str, Curve]) -> str:
         shown.append(("trials per task", run.trained_trials))
     if seconds:
         shown.append(("training time", duration(seconds)))
-    if run.summary.get("device"):
-        shown.append(("device", str(run.summary["device"]).partition(" (")[0]))  # in full further down
+    if device := short_device(run):
+        shown.append(("device", device))  # in full further down
     parts = "".join(f'<p class="lead">{text(line)}</p>' for line in more)
     notes = "".join(missing(text(f"{note[0].upper()}{note[1:]}.")) for note in run.notes)
     return (
@@ -267,10 +267,12 @@ def _how(run: Run) -> str:
             pairs.append((key, "–" if value is None else value))
         elif "name" in value:
             pairs.append((key, value["name"]))
-    for key, name in (("device", "evaluated on"), ("versions", "versions")):
+    for key, name in (("trained_on", "trained on"), ("device", "evaluated on"), ("versions", "versions")):
         value = run.summary.get(key)
         if isinstance(value, dict):
-            value = ", ".join(f"{package} {version}" for package, version in value.items())
+            value = [f"{package} {version}" for package, version in value.items()]
+        if isinstance(value, list):
+            value = ", ".join(map(str, value))
         if value:
             pairs.append((name, value))
     seconds = training_seconds(run)
@@ -315,6 +317,13 @@ def _name(run: Run) -> str:
 
     parts = [part for part in (named(run.config.get("env")), named(run.config.get("core"))) if part]
     return " · ".join(parts) or run.path.resolve().name
+
+
+def short_device(run: Run) -> str:
+    """What it was trained on, in short; where nobody kept that, what it was evaluated on."""
+    told = run.summary.get("trained_on") or run.summary.get("device") or ""
+    names = told if isinstance(told, list) else [told]
+    return ", ".join(str(name).partition(" (")[0] for name in names)
 
 
 def training_seconds(run: Run) -> float | None:

@@ -59,6 +59,7 @@ class RunDir:
         self.media = path / "media"
         self.tensorboard = path / "tensorboard"
         self.metrics = path / "metrics.jsonl"
+        self.devices = path / "trained_on.json"
         self.report = path / "report.html"
         self.eval_json = path / "eval.json"
         self.eval_npz = path / "eval.npz"
@@ -147,6 +148,20 @@ class RunDir:
         """Force metrics.jsonl to the disk; call it before writing a checkpoint."""
         if self._metrics_file is not None:
             os.fsync(self._metrics_file.fileno())
+
+    def note_device(self, name: str) -> None:
+        """Keep the name of what the run is trained on from now on."""
+        names = self.trained_on()
+        if self.writes and name not in names:
+            write_json(self.devices, [*names, name])
+
+    def trained_on(self) -> list[str]:
+        """What the run was trained on, one device after the other; empty where nobody kept it."""
+        try:
+            names = json.loads(self.devices.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return []
+        return [str(name) for name in names] if isinstance(names, list) else []
 
     def rows(self) -> list[dict[str, Any]]:
         """The whole lines of metrics.jsonl."""

@@ -15,7 +15,7 @@ from ..agents import Agent, AgentState
 from .build import begin_again_seeds, build_agent, init_seeds, settings
 from .checkpoint import Checkpoints
 from .config import TrainConfig, train_config
-from .devices import agent_shardings, on_one_device, place, run_mesh, whole
+from .devices import agent_shardings, mesh_name, on_one_device, place, run_mesh, whole
 from .errors import Interrupted, TrainingFailed, catch_signals, input_errors
 from .evaluate import evaluate_agent, evaluation_env, summary_text, write_evaluation
 from .given_agents import load_initial, load_teacher, start_from
@@ -44,6 +44,7 @@ def run(raw: Mapping[str, Any]) -> None:
                 with jax.set_mesh(mesh):
                     jax.eval_shape(agent.update, jax.eval_shape(agent.init, jax.random.key(0)))
         with open_together(raw) as run_dir:
+            run_dir.note_device(mesh_name(mesh))
             checkpoints = Checkpoints(run_dir.checkpoints, config.keep_checkpoints)
             newest = checkpoints.latest() or 0
             logs = Logs(

@@ -22,8 +22,8 @@ from ..video.scores import Scores
 from ..video.stream import read_windows
 from .build import settings
 from .checkpoint import Checkpoints
+from .devices import device_name
 from .errors import InputError, input_errors
-from .evaluate import device_name
 from .logs import Show, phase
 from .report import write_report
 from .run_dir import RunDir, plain, write_json, write_npz
@@ -308,7 +308,8 @@ def write_evaluation(
     write_npz(target / "eval.npz", **result.arrays)
     if step is None and rows:
         step = rows[-1]["step"]
-    write_json(target / "eval.json", {**result.summary, "step": step, "train_seconds": seconds})
+    trained = {"step": step, "train_seconds": seconds, "trained_on": run_dir.trained_on() or None}
+    write_json(target / "eval.json", {**result.summary, **trained})
 
 
 def summary_text(summary: Mapping[str, Any]) -> str:

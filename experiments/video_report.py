@@ -7,7 +7,7 @@ from typing import Any
 from ..video.scores import higher_is_better
 from . import plots
 from .atomic import atomic
-from .report import code, command_line, duration, films, footer, training_seconds
+from .report import code, command_line, duration, films, footer, short_device, training_seconds
 from .report_page import facts, figure, missing, page, plain_table, section, text
 from .run_record import Run, read_metrics
 from .video_plots import FACTS, UNITS, WHO, horizon_curve, loss_curve
@@ -137,8 +137,8 @@ def _header(run: Run, name: str) -> str:
     seconds = training_seconds(run)
     if seconds:
         shown.append(("training time", duration(seconds)))
-    if run.summary.get("device"):
-        shown.append(("device", str(run.summary["device"]).partition(" (")[0]))
+    if device := short_device(run):
+        shown.append(("device", device))
     parts = "".join(f'<p class="lead">{text(line)}</p>' for line in more)
     notes = "".join(missing(text(f"{note[0].upper()}{note[1:]}.")) for note in run.notes)
     return (
@@ -289,6 +289,8 @@ def _protocol(run: Run) -> str:
 def _words(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {item}" for key, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
     return "–" if value is None else str(value)
 
 
@@ -298,6 +300,7 @@ def _how(run: Run) -> str:
         pairs.append((key, value.get("name", _words(value)) if isinstance(value, dict) else _words(value)))
     for key, name in (
         ("model_options", "evaluated with"),
+        ("trained_on", "trained on"),
         ("device", "evaluated on"),
         ("versions", "versions"),
     ):

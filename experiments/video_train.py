@@ -22,7 +22,7 @@ from ..video.prefetch import Prefetcher
 from ..video.stream import Windows, read_windows
 from .build import settings
 from .checkpoint import Checkpoints
-from .devices import learner_shardings, on_one_device, place, run_mesh, whole
+from .devices import learner_shardings, mesh_name, on_one_device, place, run_mesh, whole
 from .errors import InputError, Interrupted, TrainingFailed, catch_signals, input_errors
 from .logs import Logs, phase
 from .report import write_report
@@ -59,6 +59,7 @@ def run(raw: Mapping[str, Any]) -> None:
             reused = _autoencoder_to_reuse(config, model)
             mesh = run_mesh(config.mesh, False, lambda mesh: None)
         with RunDir.open(raw) as run_dir:
+            run_dir.note_device(mesh_name(mesh))
             for line in data.describe():
                 print(line)
             frozen = _frozen(config, mesh, data, model, run_dir, reused)

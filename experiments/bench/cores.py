@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from ..build import settings
+from ..devices import device_name
 from ..errors import InputError
-from ..evaluate import device_name
 from ..logs import phase
 from .cases import check_counts
 from .ceilings import Ceilings, measure_ceilings

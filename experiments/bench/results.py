@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from ..atomic import atomic
-from ..evaluate import device_name
+from ..devices import device_name
 from ..plots import save_png
 from ..run_dir import write_json
 from .cases import Case, Settings

@@ -13,7 +13,7 @@ from ...envs.probes import Probe
 from ...envs.probes.registry import probe_category
 from ..bench.core_cases import count_core
 from ..bench.kept_rows import KeptRows
-from ..evaluate import device_name
+from ..devices import device_name
 from .learn import Examined, Learnt, examine, learn
 from .maps import look_into
 from .progress import Bar

@@ -83,6 +83,19 @@ def run(tmp_path):
     return directory
 
 
+def test_a_report_tells_what_it_was_trained_on_from_what_it_was_evaluated_on(run):
+    def told(**summary):
+        (run / "eval.json").write_text(json.dumps({"trained_trials": 3, "train_seconds": 61.5, **summary}))
+        return " ".join(Page(write_report(run).read_text(encoding="utf-8")).text)
+
+    words = told(device="cpu (B)", trained_on=["2 x gpu (A)", "cpu (B)"])
+    assert "device 2 x gpu, cpu " in words
+    assert "trained on 2 x gpu (A), cpu (B) evaluated on cpu (B)" in words
+    words = told(device="cpu (B)", trained_on=None)
+    assert "device cpu " in words
+    assert "trained on 2" not in words
+
+
 def test_a_full_report_is_whole_and_fetches_nothing(run):
     path = write_report(run)
     html = path.read_text(encoding="utf-8")

@@ -131,6 +131,19 @@ def test_a_run_from_before_a_key_existed_goes_on_with_its_default(tmp_path):
         RunDir.open(later)
 
 
+def test_a_run_knows_what_it_was_trained_on(tmp_path):
+    run = RunDir.open(config(tmp_path / "run"))
+    assert run.trained_on() == []
+    for name in ("2 x gpu (A)", "cpu (B)", "2 x gpu (A)"):
+        run.note_device(name)
+    run.close()
+    read = RunDir.read(tmp_path / "run")
+    assert read.trained_on() == ["2 x gpu (A)", "cpu (B)"]
+    for broken in ("", "{", "3"):
+        read.devices.write_text(broken)
+        assert read.trained_on() == []
+
+
 def test_only_a_constant_rate_can_be_extended(tmp_path):
     constant, scheduled = tmp_path / "constant", tmp_path / "scheduled"
     RunDir.open(config(constant)).close()

@@ -13,8 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from resetta.experiments.build import build_agent
 from resetta.experiments.cli import main
+from resetta.experiments.compose import compose
+from resetta.experiments.config import train_config
 from resetta.experiments.errors import TrainingFailed
+from resetta.experiments.given_agents import load_initial
 from resetta.experiments.restore import restore_run
 
 SMALL = [
@@ -62,6 +66,7 @@ def test_a_run_holds_what_was_promised(straight):
     summary = json.loads((straight / "eval.json").read_text())
     assert summary["trained_trials"] == 2
     assert summary["train_seconds"] > 0
+    assert summary["trained_on"] == [summary["device"]]
     with np.load(straight / "eval.npz", allow_pickle=False) as arrays:
         for split in ("train", "held_out"):
             assert arrays[f"{split}_returns"].shape == (1, 4, 4), (
@@ -442,11 +447,10 @@ def test_a_run_that_starts_from_another_ones_agent(known, tmp_path, monkeypatch,
     assert main(["train", f"run_dir={run}", f"total_steps={3 * UPDATE}"]) == 0
     assert main(["export", f"run_dir={known}", "name=known", f"out={shelf}"]) == 0
     monkeypatch.setattr("resetta.experiments.pretrained_agents.SHIPPED", shelf)
-    again = tmp_path / "again"
-    assert main(["train", *TAUGHT, *still, f"run_dir={again}", "init.pretrained=known"]) == 0
-    for here, there in zip(
-        jax.tree.leaves(learnt(again)), jax.tree.leaves((params, statistics)), strict=True
-    ):
+    config = train_config(compose("train", [*TAUGHT, *still, "init.pretrained=known"]))
+    given = load_initial(config, build_agent(config))
+    assert given is not None
+    for here, there in zip(jax.tree.leaves(given), jax.tree.leaves((first, theirs)), strict=True):
         np.testing.assert_array_equal(here, there)
     capsys.readouterr()
     other = ["train", *TAUGHT, f"run_dir={tmp_path / 'other'}"]
