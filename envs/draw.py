@@ -1,7 +1,7 @@
 """A picture of the state of any base environment, headless, with Pillow alone.
 
-Each kind of environment has a drawing of its own (`draw_control`, `draw_grid`, `draw_boards`,
-`draw_cards`, `draw_bars`; `draw_brax` asks MuJoCo); whatever has none is shown as its observation, in bars.
+Each kind of environment has a drawing of its own (`draw_control`, `draw_grid`, `draw_boards`, `draw_cards`,
+`draw_bars`, `draw_bodies`; `draw_brax` asks MuJoCo); whatever has none is shown as its observation, in bars.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from . import draw_bars, draw_boards, draw_cards, draw_control, draw_grid
+from . import draw_bars, draw_boards, draw_bodies, draw_cards, draw_control, draw_grid
 from .draw_canvas import ACCENT, Canvas, Last
 
 Drawing = Callable[[Canvas, Any, Any, Any, Last], None]
@@ -63,8 +63,11 @@ def draw(
 
         return draw_brax(env, state, size)
     canvas = Canvas(size)
+    model = getattr(getattr(env, "simulator", None), "mj_model", None)
     drawing = _find(type(env))
-    if drawing is not None:
+    if model is not None:
+        draw_bodies.draw_bodies(canvas, model, state.simulated.data)
+    elif drawing is not None:
         drawing(canvas, env, state, params, Last(last_action, last_reward))
     else:
         name = str(getattr(base_env, "name", type(env).__name__))

@@ -5,6 +5,7 @@ without a display server or a graphics library.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -151,12 +152,18 @@ class Canvas:
 
     def text(self, at: Point, text: str, size: float = 0.06, color: str = INK, anchor: str = "mm") -> None:
         """A line of text; `anchor` as in Pillow ("lm" left middle, "mm" centred, …)."""
-        font = ImageFont.load_default(max(size * self._side, 1.0))
-        self._draw.text(self._at(at), text, fill=color, font=font, anchor=anchor)
+        self._draw.text(
+            self._at(at), text, fill=color, font=_font(max(size * self._side, 1.0)), anchor=anchor
+        )
 
     def pixels(self) -> UInt8[np.ndarray, "H W 3"]:
         """The finished picture."""
         return np.asarray(self.image.reduce(SUPERSAMPLE), dtype=np.uint8)
+
+
+@functools.lru_cache(maxsize=64)  # Pillow decodes and parses it every time
+def _font(size: float) -> Any:
+    return ImageFont.load_default(size)
 
 
 def _thicken(start: Point, end: Point, half: float) -> list[Point]:
