@@ -4,6 +4,7 @@ Frames are uint8 arrays [T, H, W, 3]. Files are written beside their final name 
 whoever looks never finds half a film.
 """
 
+import functools
 import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -97,17 +98,22 @@ def side_by_side(
     rewards: Sequence[Any] | None = None,
     captions: Sequence[str] | None = None,
     hold: int = 0,
+    every: int = 1,
 ) -> Frames:
     """Films next to each other, each under its title, with a step counter and what was earned so far.
 
     `panels` are (title, frames), all frames of one height; shorter films wait on their last frame, dimmed
     and marked "ended". `rewards`, one sequence a panel with at most as many entries as its frames, is summed
     into a running return: entry t is counted from frame t on, so let frame 0 be the start with reward 0.
-    `captions` is a text a panel instead of that. The last picture is held `hold` frames longer.
-    Returns uint8 [T, H', W', 3]. Raises `ValueError` for no panels, no frames or frames of unequal heights.
+    `captions` is a text a panel instead of that. The last picture is held `hold` frames longer. Frames are
+    `every` steps apart. Returns uint8 [T, H', W', 3]. Raises `ValueError` for no panels, no frames or frames
+    of unequal heights.
     """
     checked = [(title, _checked(frames, 1)) for title, frames in panels]
-    return np.stack([*pages(checked, rewards=rewards, captions=captions, hold=hold)])
+    counted = pages(
+        checked, rewards=rewards, captions=captions, hold=hold, counter=lambda t: f"step {t * every}"
+    )
+    return np.stack([*counted])
 
 
 def pages(
@@ -164,9 +170,7 @@ class _Layout:
         return self.gap + sum(self.widths[:panel]) + self.gap * panel
 
     def _font(self, scale: float) -> Any:
-        from PIL import ImageFont
-
-        return ImageFont.load_default(scale * self.font_size)
+        return _font(scale * self.font_size)
 
     def headers(self, titles: Sequence[str]) -> Any:
         from PIL import Image, ImageDraw
@@ -201,6 +205,13 @@ class _Layout:
         draw.text((left, middle), count, fill=_MUTED, font=self._font(0.85), anchor="lm")
         color = _MUTED if ended else _ACCENT
         draw.text((left + self.widths[k], middle), text, fill=color, font=self._font(0.95), anchor="rm")
+
+
+@functools.lru_cache(maxsize=64)  # Pillow decodes and parses it every time
+def _font(size: float) -> Any:
+    from PIL import ImageFont
+
+    return ImageFont.load_default(size)
 
 
 def _one_by_one(frames: Any, fps: float) -> Iterator[UInt8[np.ndarray, "H W 3"]]:

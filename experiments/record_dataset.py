@@ -1,7 +1,7 @@
 """resetta render dataset=DIR: a trained agent's meta-episodes as videos with actions and rewards."""
 
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from .config import TrainConfig
 from .errors import InputError, input_errors
 from .evaluate import evaluation_env
 from .logs import phase
-from .render import check_played, draw_trials
+from .render import check_played, draw_trials, with_only
 from .restore import restore_run
 
 _PLAYED_BYTES = 256 << 20  # of what a batch of tasks keeps of its play, before anything is drawn
@@ -40,7 +40,7 @@ def run(raw: Mapping[str, Any]) -> None:
             clips=raw["clips"],
             size=raw["dataset_size"],
             greedy=raw["greedy"],
-            **{name: raw[name] for name in ("split", "task", "trials", "seed")},
+            **{name: raw[name] for name in ("split", "only", "task", "trials", "seed")},
         )
     print(folder)
     size = "" if raw["dataset_size"] == _DEFAULT_SIZE else f" data.size={raw['dataset_size']}"
@@ -56,6 +56,7 @@ def record_dataset(
     clips: int = 16,
     size: int = _DEFAULT_SIZE,
     split: str = "held_out",
+    only: str | Sequence[str] = (),
     task: int = 0,
     trials: int | None = None,
     greedy: bool | None = None,
@@ -63,19 +64,20 @@ def record_dataset(
 ) -> Path:
     """Play `clips` tasks of a split and write each whole meta-episode as one clip; returns the folder.
 
-    Clips take the base environments in turn, and each one's tasks from rank `task` on. The frames, uint8
-    `[T, size, size, 3]`, are those that `film_run` draws: its `tasks` and these are played alike as long as
-    they fit one batch. `actions[t]`, the base environment's own, leads from frame t to t + 1: where that
-    begins another trial, it ended the one before. `rewards[t]` (raw) came with frame t. What the last action
-    of all led to is not shown, so that the clip ends with no action. `resets` is true at the first frame
-    alone, since the agent's memory lives through all trials. `state` has a leading seed axis; `seed` counts
-    the run's agents from 0.
+    Clips take the base environments (of a mix, those in `only`) in turn, and each one's tasks from rank
+    `task` on. The frames, uint8 `[T, size, size, 3]`, are those that `film_run` draws: its `tasks` and these
+    are played alike as long as they fit one batch. `actions[t]`, the base environment's own, leads from frame
+    t to t + 1: where that begins another trial, it ended the one before. `rewards[t]` (raw) came with frame
+    t. What the last action of all led to is not shown, so that the clip ends with no action. `resets` is true
+    at the first frame alone, since the agent's memory lives through all trials. `state` has a leading seed
+    axis; `seed` counts the run's agents from 0.
 
     Raises `ValueError` before anything is compiled for a folder that holds something, for options out of
     range, and for base environments whose actions differ.
     """
     trials = config.trials if trials is None else trials
     check_played(config, split, task, trials, seed)
+    config = with_only(config, split, only)
     if type(clips) is not int or clips < 1:
         raise InputError(f"clips={clips} must be a whole number of at least 1")
     if type(size) is not int or not 16 <= size <= 2048:

@@ -1,6 +1,7 @@
 """resetta render: the first trial beside the last of the same task, and what the memory does meanwhile."""
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ..envs.draw import draw
 from ..envs.meta import MetaEnv
 from ..envs.tasks import SPLITS, evaluation_ids
 from .build import settings
-from .config import TrainConfig
+from .config import MeshConfig, TrainConfig
 from .errors import InputError, input_errors
 from .evaluate import evaluation_env
 from .logs import phase
@@ -26,6 +27,7 @@ from .restore import restore_run
 from .run_dir import RunDir, write_npz
 
 SHOWS = ("first_last", "all")
+_PICTURES = 300  # of a trial; more take long to draw and to watch
 
 
 def run(raw: Mapping[str, Any]) -> None:
@@ -38,7 +40,8 @@ def run(raw: Mapping[str, Any]) -> None:
     run_dir, config, agent, state = restore_run(raw)
     with settings(config), input_errors():
         options = {
-            name: raw[name] for name in ("split", "task", "tasks", "trials", "show", "seed", "size", "fps")
+            name: raw[name]
+            for name in ("split", "only", "task", "tasks", "trials", "show", "every", "seed", "size", "fps")
         }
         with phase("playing and drawing"):
             films = film_run(agent, config, state, run_dir, greedy=raw["greedy"], **options)
@@ -54,10 +57,12 @@ def film_run(
     run_dir: RunDir,
     *,
     split: str = "held_out",
+    only: str | Sequence[str] = (),
     task: int = 0,
     tasks: int = 3,
     trials: int | None = None,
     show: str = "first_last",
+    every: int | None = None,
     greedy: bool | None = None,
     seed: int = 0,
     size: int = 192,
@@ -65,20 +70,24 @@ def film_run(
 ) -> list[Path]:
     """Write `media/<show>_<split>.mp4` and `.gif`, and the memory's norm as `memory.png` and `memory.npz`.
 
-    One row of panels a task; `task` is the rank of the first. `seed` counts the run's agents from 0.
+    One row of panels a task; `task` is the rank of the first. `seed` counts the run's agents from 0. Of a mix
+    `only` names the base environments to film. Pictures are `every` steps apart, by default as few as leave a
+    trial `_PICTURES` of them.
     """
     trials = config.trials if trials is None else trials
-    _check(config, split, task, tasks, trials, show, seed, size, fps)
+    _check(config, split, task, tasks, trials, show, seed, size, fps, every)
+    config = with_only(config, split, only)
     rows, lanes = tasks, len(evaluation_env(config, 1, 1, split).lanes)
     env = evaluation_env(config, rows * lanes, trials, split)
     ids = np.concatenate([evaluation_ids(lane.family, split, task + rows)[task:] for lane in env.lanes])
+    every = every or -(-env.max_steps // _PICTURES)
     greedy = config.eval_greedy if greedy is None else greedy
     params, observations = jax.tree.map(lambda leaf: leaf[seed], (state.params, state.observations))
     play = jax.jit(lambda key: record(agent, env, params, observations, key, jnp.asarray(ids), greedy))
     recording = jax.device_get(play(jax.random.key(seed)))
     films = []
     for row in range(env.num_envs):
-        panels = draw_trials(env, recording, row, trials, (size, size))
+        panels = draw_trials(env, recording, row, trials, (size, size), every)
         if show == "first_last" and trials > 1:
             panels = [panels[0], panels[-1]]
         task_name = f"task {task + row % rows}"
@@ -86,7 +95,7 @@ def film_run(
         if show == "all":
             frames = np.concatenate(
                 [
-                    side_by_side([(title, frames)], rewards=[rewards], hold=max(int(fps / 3), 1))
+                    side_by_side([(title, frames)], rewards=[rewards], hold=max(int(fps / 3), 1), every=every)
                     for title, (_, frames, rewards) in zip(titles, panels, strict=True)
                 ]
             )
@@ -95,6 +104,7 @@ def film_run(
                 [(title, frames) for title, (_, frames, _) in zip(titles, panels, strict=True)],
                 rewards=[rewards for *_, rewards in panels],
                 hold=max(int(fps), 1),
+                every=every,
             )
         films.append(frames)
     film = _stacked(films)
@@ -114,6 +124,7 @@ def _check(
     seed: int,
     size: int,
     fps: float,
+    every: int | None,
 ) -> None:
     check_played(config, split, task, trials, seed)
     if show not in SHOWS:
@@ -124,6 +135,29 @@ def _check(
         raise InputError(f"size={size} must lie between 32 and 2048 pixels")
     if not 1 <= fps <= 120:
         raise InputError(f"fps={fps} must lie between 1 and 120")
+    if every is not None and every < 1:
+        raise InputError(f"every={every} must be at least 1, or null for pictures enough")
+
+
+def with_only(config: TrainConfig, split: str, only: str | Sequence[str]) -> TrainConfig:
+    """`config` with the base environments of a split that are in `only`, or all where that is empty.
+
+    Raises `InputError` for one that is none of the split's.
+    """
+    only = [only] if isinstance(only, str) else [*only]
+    if not only:
+        return config
+    unmet = split == "held_out" and bool(config.env.unmet)
+    names = [*(config.env.unmet if unmet else config.env.met)]
+    for name in only:
+        if name not in names:
+            raise InputError(f"only={name} is no base environment of split={split}; use {', '.join(names)}")
+    others = [name for name in names if name not in only]
+    left = [*config.env.leave_out] if isinstance(config.env.leave_out, list) else [config.env.leave_out]
+    env = dataclasses.replace(config.env, leave_out=[*left, *others])
+    # so many rows and devices that a run of these could have them; whoever only plays has others
+    rows = config.minibatches * len(env.met)
+    return dataclasses.replace(config, env=env, num_envs=rows, mesh=MeshConfig())
 
 
 def check_played(config: TrainConfig, split: str, task: int, trials: int, seed: int) -> None:
@@ -139,9 +173,12 @@ def check_played(config: TrainConfig, split: str, task: int, trials: int, seed: 
 
 
 def draw_trials(
-    env: MetaEnv, recording: Recording, row: int, trials: int, size: tuple[int, int]
+    env: MetaEnv, recording: Recording, row: int, trials: int, size: tuple[int, int], every: int = 1
 ) -> list[tuple[int, np.ndarray, np.ndarray]]:
-    """Every trial of a row as (number, frames, rewards); rewards[t] is what was earned before frame t."""
+    """Every trial of a row as (number, frames, rewards), frames `every` steps apart.
+
+    rewards[t] is what was earned between frames t - 1 and t; the last one's is with what came after it.
+    """
     lane = next(i for i in range(len(env.lanes)) if row < sum(part.count for part in env.lanes[: i + 1]))
     inside = row - sum(part.count for part in env.lanes[:lane])
     family = env.lanes[lane].family
@@ -155,20 +192,23 @@ def draw_trials(
     shown = []
     for number in range(trials):
         steps = np.flatnonzero(recording.trial[:end, row] == number)
-        frames, rewards, last_action, last_reward = [], [], None, None
-        for t in steps.tolist():
-            params = at(recording.task_params[lane], t)
-            state = at(recording.base_states[lane], t)
-            frames.append(
-                draw(family.base, state, params, size, last_action=last_action, last_reward=last_reward)
-            )
-            rewards.append(0.0 if last_reward is None else last_reward)
+        frames, rewards, last_action, last_reward, earned = [], [], None, None, 0.0
+        for k, t in enumerate(steps.tolist()):
+            if k % every == 0:
+                params = at(recording.task_params[lane], t)
+                state = at(recording.base_states[lane], t)
+                frames.append(
+                    draw(family.base, state, params, size, last_action=last_action, last_reward=last_reward)
+                )
+                rewards.append(earned)
+                earned = 0.0
             last_reward = float(recording.reward[t, row])
+            earned += last_reward
             last_action = at(recording.env_actions[lane], t)
             if isinstance(family.base.action, Discrete):
                 last_action = int(last_action)
         if frames:
-            rewards[-1] += last_reward or 0.0  # the step that ended the trial is earned on its last picture
+            rewards[-1] += earned  # the step that ended the trial is earned on its last picture
             shown.append((number, np.stack(frames), np.asarray(rewards)))
     return shown
 
