@@ -16,7 +16,7 @@ import numpy as np
 
 from .draw_canvas import ACCENT, FAINT, GOAL, INK, MUTED, PAPER, Canvas, Point
 
-_NEAR = 0.05  # what is nearer to the camera than this, in units of its distance, is not drawn
+_NEAR = 0.05  # what is nearer to the camera than this is not drawn
 _SHOWN_GROUPS = 3  # MuJoCo's own viewer shows the groups below
 
 Shape = tuple[float, Callable[[], None]]  # how far away it is, and what paints it

@@ -14,11 +14,11 @@ SIDE = 200
 CAMERA = '<camera pos="0 -2 0" xyaxes="1 0 0 0 0 1" fovy="90"/>'
 
 
-def picture(bodies, qpos=(), mocap=()):
+def picture(bodies, qpos=(), mocap=(), camera=CAMERA):
     """What the camera sees of `bodies`, MuJoCo's XML."""
     model = mujoco.MjModel.from_xml_string(
         "<mujoco><statistic extent='2'/><asset><material name='target'/><material name='effector'/></asset>"
-        f"<worldbody>{CAMERA}{bodies}</worldbody></mujoco>"
+        f"<worldbody>{camera}{bodies}</worldbody></mujoco>"
     )
     data = mujoco.MjData(model)
     mocap_pos = np.array(mocap, float).reshape(data.mocap_pos.shape) if len(mocap) else data.mocap_pos
@@ -67,6 +67,15 @@ def test_what_is_twice_as_far_is_half_as_large():
     near, far = (middle_and_area(picture(body.format(y)), ACCENT)[2] for y in (0, 2))
     assert far == pytest.approx(near / 4, rel=0.05)
     assert not where(picture(body.format(-4)), ACCENT).any()  # behind the camera
+
+
+def test_without_a_camera_all_is_seen_from_the_side():
+    """Two extents (of 2 here) away, two extents wide, and centred on the bodies."""
+    ends = "".join(f'<body pos="{x} 0 {z}"><geom size=".1"/></body>' for x, z in ((-0.5, 0), (0.5, 0.4)))
+    pixels = picture(ends, camera="")
+    first, second = (middle_and_area(pixels, color) for color in (ACCENT, INK))
+    assert first[:2] == pytest.approx((-0.5, 0.2), abs=0.03)
+    assert second[:2] == pytest.approx((0.5, -0.2), abs=0.03)
 
 
 def test_what_is_near_hides_what_is_far_and_the_state_moves_it():
