@@ -158,9 +158,21 @@ def _rim(ellipsoid: np.ndarray, axes: np.ndarray) -> np.ndarray:
 
 
 def _hull(points: list[Point]) -> list[Point]:
-    from scipy.spatial import ConvexHull
+    """The corners of the convex hull, in turn (Andrew's monotone chain)."""
 
-    return [points[k] for k in ConvexHull(np.array(points), qhull_options="QJ").vertices]
+    def chain(points: list[Point]) -> list[Point]:
+        kept: list[Point] = []
+        for x, y in points:
+            while len(kept) > 1:
+                (ax, ay), (bx, by) = kept[-2:]
+                if (bx - ax) * (y - ay) > (by - ay) * (x - ax):
+                    break
+                kept.pop()
+            kept.append((x, y))
+        return kept[:-1]
+
+    points = sorted({(float(x), float(y)) for x, y in points})
+    return chain(points) + chain(points[::-1])
 
 
 def _shown(model: Any, part: str, k: int) -> bool:

@@ -5,8 +5,11 @@ from types import SimpleNamespace
 import mujoco
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from scipy.spatial import ConvexHull
 
-from resetta.envs.draw_bodies import draw_bodies
+from resetta.envs.draw_bodies import _hull, draw_bodies
 from resetta.envs.draw_canvas import ACCENT, FAINT, GOAL, INK, MUTED, PAPER, Canvas
 
 SIDE = 200
@@ -67,6 +70,17 @@ def test_what_is_twice_as_far_is_half_as_large():
     near, far = (middle_and_area(picture(body.format(y)), ACCENT)[2] for y in (0, 2))
     assert far == pytest.approx(near / 4, rel=0.05)
     assert not where(picture(body.format(-4)), ACCENT).any()  # behind the camera
+
+
+@given(st.lists(st.tuples(st.integers(-5, 5), st.integers(-5, 5)), min_size=3, max_size=12, unique=True))
+def test_a_hull_is_that_of_scipy(points):
+    x, y = np.array(points).T
+    assume(np.linalg.matrix_rank(np.stack([x - x[0], y - y[0]])) == 2)
+    hull = np.array(_hull(points))
+    right, down = hull.T
+    area = 0.5 * (right * np.roll(down, -1) - down * np.roll(right, -1)).sum()
+    assert area == pytest.approx(ConvexHull(np.array(points)).volume)
+    assert {*map(tuple, hull.astype(int).tolist())} <= {*points}
 
 
 def test_without_a_camera_all_is_seen_from_the_side():
