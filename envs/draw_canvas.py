@@ -152,9 +152,7 @@ class Canvas:
 
     def text(self, at: Point, text: str, size: float = 0.06, color: str = INK, anchor: str = "mm") -> None:
         """A line of text; `anchor` as in Pillow ("lm" left middle, "mm" centred, …)."""
-        self._draw.text(
-            self._at(at), text, fill=color, font=_font(max(size * self._side, 1.0)), anchor=anchor
-        )
+        self._draw.text(self._at(at), text, fill=color, font=font(max(size * self._side, 1.0)), anchor=anchor)
 
     def pixels(self) -> UInt8[np.ndarray, "H W 3"]:
         """The finished picture."""
@@ -162,7 +160,8 @@ class Canvas:
 
 
 @functools.lru_cache(maxsize=64)  # Pillow decodes and parses it every time
-def _font(size: float) -> Any:
+def font(size: float) -> Any:
+    """Pillow's own font, `size` pixels high."""
     return ImageFont.load_default(size)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from ..agents import Agent, AgentState, PPOConfig, Teacher
 from ..cores import make_core
 from ..envs import MetaEnv, make_meta_env
-from .config import TrainConfig
+from .config import EnvConfig, TrainConfig
 from .errors import InputError
 
 
@@ -52,9 +52,8 @@ def ppo_config(config: TrainConfig) -> PPOConfig:
     )
 
 
-def build_env(config: TrainConfig, num_envs: int, trials: int, split: str) -> MetaEnv:
+def build_env(env: EnvConfig, num_envs: int, trials: int, split: str) -> MetaEnv:
     """A batch of the run's environments."""
-    env = config.env
     return make_meta_env(
         env.met,
         num_envs=num_envs,
@@ -82,7 +81,7 @@ def build_agent(config: TrainConfig, teacher: Teacher | None = None) -> Agent:
     """The agent of a run, with its training environments; nothing is compiled yet."""
     options = dict(config.core)
     core = make_core(options.pop("name"), **{k: v for k, v in options.items() if k != "target"})
-    env = build_env(config, config.num_envs, config.trials, "train")
+    env = build_env(config.env, config.num_envs, config.trials, "train")
     return Agent(ppo_config(config), env, core, teacher)
 
 

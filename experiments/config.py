@@ -7,6 +7,8 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
+from .errors import InputError
+
 PRECISIONS = ("default", "highest", "bfloat16")
 DEVICES = ("auto", "cpu", "gpu", "tpu")
 
@@ -47,6 +49,26 @@ class EnvConfig:
         """Those of held-out evaluation alone; empty where held-out tasks are of the environments met."""
         unmet = {**self.held_out_lanes, **{name: self.lanes[name] for name in self._held}}
         return {name: options for name, options in unmet.items() if name not in self._left}
+
+    def played(self, split: str) -> dict[str, Any]:
+        """The base environments of a split's tasks, with their options."""
+        return (split == "held_out" and self.unmet) or self.met
+
+    def with_only(self, split: str, only: str | list[str]) -> "EnvConfig":
+        """Of a split's base environments those in `only`, or all where that is empty.
+
+        Raises `InputError` for one that is none of the split's.
+        """
+        names, kept = [*self.played(split)], _names(only)
+        for name in kept:
+            if name not in names:
+                raise InputError(
+                    f"only={name} is no base environment of split={split}; use {', '.join(names)}"
+                )
+        if not kept:
+            return self
+        others = [name for name in names if name not in kept]
+        return dataclasses.replace(self, leave_out=[*self._left, *others])
 
     @property
     def scales(self) -> dict[str, Any]:

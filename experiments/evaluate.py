@@ -17,7 +17,7 @@ from ..agents import Agent, AgentState, evaluate, evaluate_random
 from ..envs import SPLITS, MetaEnv
 from ..envs.scores import normalize
 from .build import build_env, settings
-from .config import TrainConfig
+from .config import EnvConfig, TrainConfig
 from .devices import device_name
 from .errors import InputError, input_errors
 from .kept_splits import KeptSplits, digest, forget_splits
@@ -119,7 +119,7 @@ def evaluate_agent(
     players: dict[bool, tuple[MetaEnv, Any]] = {}
     for split in splits:
         unmet = split == "held_out" and bool(config.env.unmet)
-        env, name = evaluation_env(config, tasks, trials, split), split.replace("_", "-")
+        env, name = evaluation_env(config.env, tasks, trials, split), split.replace("_", "-")
         part = kept and kept.get(split)
         if part:
             if primary():
@@ -146,9 +146,9 @@ def _beneath(config: TrainConfig, state: AgentState) -> dict[str, Any]:
     }
 
 
-def evaluation_env(config: TrainConfig, tasks: int, trials: int, split: str) -> MetaEnv:
+def evaluation_env(config: EnvConfig, tasks: int, trials: int, split: str) -> MetaEnv:
     """An environment with a row for every task; rounded up so that base environments get equal shares."""
-    lanes = len((split == "held_out" and config.env.unmet) or config.env.met)
+    lanes = len(config.played(split))
     return build_env(config, -(-tasks // lanes) * lanes, trials, split)
 
 

@@ -4,7 +4,6 @@ Frames are uint8 arrays [T, H, W, 3]. Files are written beside their final name 
 whoever looks never finds half a film.
 """
 
-import functools
 import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -170,7 +169,9 @@ class _Layout:
         return self.gap + sum(self.widths[:panel]) + self.gap * panel
 
     def _font(self, scale: float) -> Any:
-        return _font(scale * self.font_size)
+        from ..envs.draw_canvas import font
+
+        return font(scale * self.font_size)
 
     def headers(self, titles: Sequence[str]) -> Any:
         from PIL import Image, ImageDraw
@@ -205,13 +206,6 @@ class _Layout:
         draw.text((left, middle), count, fill=_MUTED, font=self._font(0.85), anchor="lm")
         color = _MUTED if ended else _ACCENT
         draw.text((left + self.widths[k], middle), text, fill=color, font=self._font(0.95), anchor="rm")
-
-
-@functools.lru_cache(maxsize=64)  # Pillow decodes and parses it every time
-def _font(size: float) -> Any:
-    from PIL import ImageFont
-
-    return ImageFont.load_default(size)
 
 
 def _one_by_one(frames: Any, fps: float) -> Iterator[UInt8[np.ndarray, "H W 3"]]:

@@ -1,7 +1,7 @@
 """resetta render dataset=DIR: a trained agent's meta-episodes as videos with actions and rewards."""
 
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,11 @@ from ..envs.tasks import evaluation_ids
 from ..video.clip import ActionSpace
 from ..video.recording import RecordingWriter
 from .build import settings
-from .config import TrainConfig
+from .config import EnvConfig, TrainConfig
 from .errors import InputError, input_errors
 from .evaluate import evaluation_env
 from .logs import phase
-from .render import check_played, draw_trials, with_only
+from .render import check_played, draw_trials
 from .restore import restore_run
 
 _PLAYED_BYTES = 256 << 20  # of what a batch of tasks keeps of its play, before anything is drawn
@@ -56,7 +56,7 @@ def record_dataset(
     clips: int = 16,
     size: int = _DEFAULT_SIZE,
     split: str = "held_out",
-    only: str | Sequence[str] = (),
+    only: str | list[str] | None = None,
     task: int = 0,
     trials: int | None = None,
     greedy: bool | None = None,
@@ -77,15 +77,15 @@ def record_dataset(
     """
     trials = config.trials if trials is None else trials
     check_played(config, split, task, trials, seed)
-    config = with_only(config, split, only)
+    mix = config.env.with_only(split, only or [])
     if type(clips) is not int or clips < 1:
         raise InputError(f"clips={clips} must be a whole number of at least 1")
     if type(size) is not int or not 16 <= size <= 2048:
         raise InputError(f"dataset_size={size} must be a whole number from 16 to 2048 pixels")
-    space = _action_space(evaluation_env(config, 1, trials, split))
+    space = _action_space(evaluation_env(mix, 1, trials, split))
     greedy = config.eval_greedy if greedy is None else greedy
     with RecordingWriter(folder, size, 3, space) as writer:
-        for text, env, played in _batches(agent, config, state, clips, split, task, trials, greedy, seed):
+        for text, env, played in _batches(agent, mix, state, clips, split, task, trials, greedy, seed):
             with phase(text):
                 recording = played()
                 lanes = len(env.lanes)
@@ -97,7 +97,7 @@ def record_dataset(
 
 def _batches(
     agent: Agent,
-    config: TrainConfig,
+    mix: EnvConfig,
     state: AgentState,
     clips: int,
     split: str,
@@ -108,14 +108,14 @@ def _batches(
 ) -> Iterator[tuple[str, MetaEnv, Callable[[], Recording]]]:
     """What is played, in words; the environment, with as many rows as memory allows; and the play itself."""
     params, observations = jax.tree.map(lambda leaf: leaf[seed], (state.params, state.observations))
-    one = evaluation_env(config, 1, trials, split)
+    one = evaluation_env(mix, 1, trials, split)
     lanes, key = len(one.lanes), jax.random.key(seed)
     ids = jax.ShapeDtypeStruct((lanes,), np.int32)
     kept = jax.eval_shape(lambda ids: record(agent, one, params, observations, key, ids, greedy), ids)
     bytes_of_one = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept))
     ranks = -(-clips // lanes)
     rows = min(ranks, max(_PLAYED_BYTES // bytes_of_one, 1))
-    env = evaluation_env(config, rows * lanes, trials, split)
+    env = evaluation_env(mix, rows * lanes, trials, split)
     play = jax.jit(lambda key, ids: record(agent, env, params, observations, key, ids, greedy))
     for first in range(0, ranks, rows):
         begin, end = task + first, task + first + rows

@@ -1,7 +1,6 @@
 """resetta render: the first trial beside the last of the same task, and what the memory does meanwhile."""
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from ..envs.draw import draw
 from ..envs.meta import MetaEnv
 from ..envs.tasks import SPLITS, evaluation_ids
 from .build import settings
-from .config import MeshConfig, TrainConfig
+from .config import TrainConfig
 from .errors import InputError, input_errors
 from .evaluate import evaluation_env
 from .logs import phase
@@ -57,7 +56,7 @@ def film_run(
     run_dir: RunDir,
     *,
     split: str = "held_out",
-    only: str | Sequence[str] = (),
+    only: str | list[str] | None = None,
     task: int = 0,
     tasks: int = 3,
     trials: int | None = None,
@@ -76,9 +75,8 @@ def film_run(
     """
     trials = config.trials if trials is None else trials
     _check(config, split, task, tasks, trials, show, seed, size, fps, every)
-    config = with_only(config, split, only)
-    rows, lanes = tasks, len(evaluation_env(config, 1, 1, split).lanes)
-    env = evaluation_env(config, rows * lanes, trials, split)
+    mix, rows = config.env.with_only(split, only or []), tasks
+    env = evaluation_env(mix, rows * len(mix.played(split)), trials, split)
     ids = np.concatenate([evaluation_ids(lane.family, split, task + rows)[task:] for lane in env.lanes])
     every = every or -(-env.max_steps // _PICTURES)
     greedy = config.eval_greedy if greedy is None else greedy
@@ -137,27 +135,6 @@ def _check(
         raise InputError(f"fps={fps} must lie between 1 and 120")
     if every is not None and every < 1:
         raise InputError(f"every={every} must be at least 1, or null for pictures enough")
-
-
-def with_only(config: TrainConfig, split: str, only: str | Sequence[str]) -> TrainConfig:
-    """`config` with the base environments of a split that are in `only`, or all where that is empty.
-
-    Raises `InputError` for one that is none of the split's.
-    """
-    only = [only] if isinstance(only, str) else [*only]
-    if not only:
-        return config
-    unmet = split == "held_out" and bool(config.env.unmet)
-    names = [*(config.env.unmet if unmet else config.env.met)]
-    for name in only:
-        if name not in names:
-            raise InputError(f"only={name} is no base environment of split={split}; use {', '.join(names)}")
-    others = [name for name in names if name not in only]
-    left = [*config.env.leave_out] if isinstance(config.env.leave_out, list) else [config.env.leave_out]
-    env = dataclasses.replace(config.env, leave_out=[*left, *others])
-    # so many rows and devices that a run of these could have them; whoever only plays has others
-    rows = config.minibatches * len(env.met)
-    return dataclasses.replace(config, env=env, num_envs=rows, mesh=MeshConfig())
 
 
 def check_played(config: TrainConfig, split: str, task: int, trials: int, seed: int) -> None:

@@ -268,13 +268,8 @@ def _how(run: Run) -> str:
         elif "name" in value:
             pairs.append((key, value["name"]))
     for key, name in (("trained_on", "trained on"), ("device", "evaluated on"), ("versions", "versions")):
-        value = run.summary.get(key)
-        if isinstance(value, dict):
-            value = [f"{package} {version}" for package, version in value.items()]
-        if isinstance(value, list):
-            value = ", ".join(map(str, value))
-        if value:
-            pairs.append((name, value))
+        if run.summary.get(key):
+            pairs.append((name, words(run.summary[key])))
     seconds = training_seconds(run)
     if seconds:
         pairs.append(("training seconds", f"{seconds:,.0f}"))
@@ -317,6 +312,15 @@ def _name(run: Run) -> str:
 
     parts = [part for part in (named(run.config.get("env")), named(run.config.get("core"))) if part]
     return " · ".join(parts) or run.path.resolve().name
+
+
+def words(value: Any) -> str:
+    """A value of a configuration or a summary, as text."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {item}" for key, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "–" if value is None else str(value)
 
 
 def short_device(run: Run) -> str:

@@ -230,7 +230,7 @@ def _splits_to_evaluate(config: TrainConfig) -> list[str]:
     splits = ["train", "held_out"]
     if config.eval_tasks:
         for split in splits:
-            evaluation_env(config, config.eval_tasks, config.evaluation_trials, split)
+            evaluation_env(config.env, config.eval_tasks, config.evaluation_trials, split)
     return splits
 
 

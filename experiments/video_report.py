@@ -7,7 +7,7 @@ from typing import Any
 from ..video.scores import higher_is_better
 from . import plots
 from .atomic import atomic
-from .report import code, command_line, duration, films, footer, short_device, training_seconds
+from .report import code, command_line, duration, films, footer, short_device, training_seconds, words
 from .report_page import facts, figure, missing, page, plain_table, section, text
 from .run_record import Run, read_metrics
 from .video_plots import FACTS, UNITS, WHO, horizon_curve, loss_curve
@@ -265,7 +265,7 @@ def _protocol(run: Run) -> str:
     protocol = run.summary.get("protocol")
     if not isinstance(protocol, Mapping):
         return ""
-    pairs = [(key, _words(value)) for key, value in protocol.items()]
+    pairs = [(key, words(value)) for key, value in protocol.items()]
     parts = [plain_table(pairs, "The protocol of the evaluation")]
     scores = run.summary.get("rfvd")
     if isinstance(scores, Mapping):
@@ -286,18 +286,10 @@ def _protocol(run: Run) -> str:
     return section("What was measured", *parts)
 
 
-def _words(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {item}" for key, item in value.items())
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return "–" if value is None else str(value)
-
-
 def _how(run: Run) -> str:
     pairs: list[tuple[str, object]] = []
     for key, value in run.config.items():
-        pairs.append((key, value.get("name", _words(value)) if isinstance(value, dict) else _words(value)))
+        pairs.append((key, value.get("name", words(value)) if isinstance(value, dict) else words(value)))
     for key, name in (
         ("model_options", "evaluated with"),
         ("trained_on", "trained on"),
@@ -305,7 +297,7 @@ def _how(run: Run) -> str:
         ("versions", "versions"),
     ):
         if run.summary.get(key):
-            pairs.append((name, _words(run.summary[key])))
+            pairs.append((name, words(run.summary[key])))
     commands: Sequence[tuple[str, str]] = (
         ("video-evaluate", "evaluate it again"),
         ("video-sample", "let it go on from a context"),

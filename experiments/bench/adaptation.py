@@ -78,7 +78,7 @@ def play(cases: Sequence[Case], folder: Path, split: str) -> Played:
             if case.train.eval_tasks < 1:
                 raise InputError("eval_tasks=0 leaves nothing to measure; give eval_tasks=256 or the like")
             parameters[case.label] = count_parameters(build_agent(case.train))
-            evaluation_env(case.train, case.train.eval_tasks, case.train.evaluation_trials, split)
+            evaluation_env(case.train.env, case.train.eval_tasks, case.train.evaluation_trials, split)
     known = {
         case.label: found
         for case in cases

@@ -110,7 +110,7 @@ def look_into(
         raise ValueError(
             f"wipe={wipes} goes beyond the {trials} trials that are played; give trials={max(wipes)}"
         )
-    env = evaluation_env(config, own.tasks, trials, "held_out")
+    env = evaluation_env(config.env, own.tasks, trials, "held_out")
     times = _times(env)
     player = _player(agent, config, state, own, env, times)
     held_out, watched = env.evaluation_ids("held_out"), {}

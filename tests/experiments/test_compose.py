@@ -246,7 +246,7 @@ def test_a_lane_that_is_left_out_takes_its_scale_with_it():
 
     words = ["env=meta_control", "env.reward_scales={acrobot: 0.5, cartpole: 0.25}", "num_envs=12"]
     config = train_config(compose("train", [*words, "minibatches=1", "env.leave_out=acrobot"]))
-    lanes = build_env(config, 12, 1, "train").lanes
+    lanes = build_env(config.env, 12, 1, "train").lanes
     scales = {lane.family.base.name: lane.reward_scale for lane in lanes}
     assert scales == {
         name: 0.25 if name == "cartpole" else config.env.reward_scale for name in config.env.met

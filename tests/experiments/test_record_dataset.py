@@ -59,7 +59,7 @@ def recorded(request):
 def played(run):
     """The same tasks played once more, by the rules of a film: states and all."""
     _, config, agent, state = restore_run({"run_dir": str(run)})
-    env = evaluation_env(config, CLIPS, 2, "validation")
+    env = evaluation_env(config.env, CLIPS, 2, "validation")
     ids = evaluation_ids(env.lanes[0].family, "validation", CLIPS + 1)[1:]
     params, observations = jax.tree.map(lambda leaf: leaf[0], (state.params, state.observations))
     key = jax.random.key(0)

@@ -73,15 +73,15 @@ def test_some_of_a_mix_are_filmed():
     five = ["env=meta_dm_control", "env.leave_out=dm_point_mass", "num_envs=750", "minibatches=2"]
     config = train_config(compose("train", five))
     names = [*config.env.met]
-    assert render.with_only(config, "train", []) == config
-    assert [*render.with_only(config, "train", names[1]).env.met] == [names[1]]
-    assert [*render.with_only(config, "train", names[:4]).env.met] == names[:4]  # 4 do not divide num_envs
-    one = render.with_only(config, "held_out", ["dm_reacher_hard"]).env
+    assert config.env.with_only("train", []) == config.env
+    assert [*config.env.with_only("train", names[1]).met] == [names[1]]
+    assert [*config.env.with_only("train", names[:4]).met] == names[:4]  # 4 do not divide num_envs
+    one = config.env.with_only("held_out", ["dm_reacher_hard"])
     assert ([*one.unmet], [*one.met]) == (["dm_reacher_hard"], names)
     for name in ("dm_point_mass", "chess"):
         message = f"only={name} is no base environment of split=train; use {names[0]}"
         with pytest.raises(InputError, match=message):
-            render.with_only(config, "train", [name])
+            config.env.with_only("train", [name])
     alone = train_config(compose("train", ["env=meta_cartpole_catch"]))
     kept = [*alone.env.met]
-    assert [*render.with_only(alone, "held_out", kept[0]).env.met] == kept[:1]  # new tasks of what was met
+    assert [*alone.env.with_only("held_out", kept[0]).met] == kept[:1]  # new tasks of what was met
