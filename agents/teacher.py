@@ -47,6 +47,10 @@ class Teacher:
                 f"the teacher observes {own.observation_shape} and acts by {own.action}, the agent "
                 f"{env.observation_shape} and {env.action}; train the teacher with the same env"
             )
+        if env.flicker:
+            raise ValueError(
+                f"a teacher sees what the agent sees, and env.flicker={env.flicker} hides it; set it to 0"
+            )
         names = [lane.family.base.name for lane in own.lanes]
         for lane in env.lanes:
             name = lane.family.base.name

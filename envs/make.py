@@ -32,6 +32,7 @@ def make_meta_env(
     reward_scales: Mapping[str, float] | None = None,
     reward_input: bool = True,
     same_start: bool = False,
+    flicker: float = 0.0,
     word_generators: int = 4,
     word_length: int = 12,
 ) -> MetaEnv:
@@ -101,7 +102,7 @@ def make_meta_env(
     for family in families:
         family.ids(split)  # raises where the split is empty
     scales = [float((reward_scales or {}).get(name, reward_scale)) for name in chosen]
-    return MetaEnv(make_lanes(families, num_envs, scales), trials, split, reward_input, same_start)
+    return MetaEnv(make_lanes(families, num_envs, scales), trials, split, reward_input, same_start, flicker)
 
 
 def _observation_width(bases: list[BaseEnv], projection: str, width: int | None) -> int:

@@ -80,11 +80,12 @@ class SimulatedLaneState(LaneState):
 
 
 class LaneKeys(NamedTuple):
-    """The keys of one step of a lane: of every row's step and reset, and of the tasks drawn."""
+    """All that is random in one step of a lane: keys of every row's step and reset and of the tasks drawn."""
 
     step: Array  # [N]
     reset: Array  # [N]
     ids: Array
+    blank: Bool[Array, " N"] | None  # rows whose next observation is blank (None: without flicker)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +111,8 @@ class MetaEnv:
     K = 1 a time limit stays `truncated`, as in ordinary RL. Without `reward_input` the agent sees zeros for
     its previous rewards: a reward that tells of the hidden state (Pendulum's does) makes a task easier. With
     `same_start` a task's trials all start from one state, its own, which an agent can learn by heart.
+    `flicker` is the chance that an observation, each by itself, is all zeros (Flickering Atari, arXiv
+    1507.06527); previous action and reward are seen nevertheless.
     """
 
     lanes: tuple[Lane, ...]
@@ -117,6 +120,11 @@ class MetaEnv:
     split: str = "train"
     reward_input: bool = True
     same_start: bool = False
+    flicker: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.flicker <= 1.0:
+            raise ValueError(f"env.flicker={self.flicker} must be a chance, from 0 to 1")
 
     @property
     def num_envs(self) -> int:
@@ -169,7 +177,7 @@ class MetaEnv:
         """Begin a meta-episode in every row: of random tasks of the split, or of `task_ids`."""
         states, inputs = [], []
         for i, (lane, rows) in enumerate(zip(self.lanes, self.rows, strict=True)):
-            key_ids, key_reset = jax.random.split(jax.random.fold_in(key, i))
+            key_ids, key_reset, key_blank = jax.random.split(jax.random.fold_in(key, i), 3)
             ids = self._sample_ids(lane, key_ids) if task_ids is None else task_ids[rows]
             task = jax.vmap(lane.family.make)(ids)
             starts = self._starts(lane, key_reset)
@@ -183,7 +191,7 @@ class MetaEnv:
             yes = jnp.ones(lane.count, bool)
             inputs.append(
                 Input(
-                    jax.vmap(self._observe)(task, observation),
+                    _blank(jax.vmap(self._observe)(task, observation), self._blanks(key_blank, lane.count)),
                     jnp.zeros((lane.count, self.action.size)),
                     zeros,
                     yes,
@@ -221,11 +229,10 @@ class MetaEnv:
         """The keys of all that is random in one step; a rollout derives those of all its steps at once."""
         lanes = []
         for i, lane in enumerate(self.lanes):
-            key_step, key_reset, key_ids = jax.random.split(jax.random.fold_in(key, i), 3)
+            key_step, key_reset, key_ids, key_blank = jax.random.split(jax.random.fold_in(key, i), 4)
             rows = lane.count
-            lanes.append(
-                LaneKeys(jax.random.split(key_step, rows), jax.random.split(key_reset, rows), key_ids)
-            )
+            steps, resets = jax.random.split(key_step, rows), jax.random.split(key_reset, rows)
+            lanes.append(LaneKeys(steps, resets, key_ids, self._blanks(key_blank, rows)))
         return tuple(lanes)
 
     def step_with(
@@ -313,7 +320,8 @@ class MetaEnv:
         )
         no = jnp.zeros(n, bool)
         seen = reward if self.reward_input else jnp.zeros_like(reward)
-        final = Input(jax.vmap(self._observe)(state.task, observation), previous, seen, no, no)
+        last = _blank(jax.vmap(self._observe)(state.task, observation), keys.blank)
+        final = Input(last, previous, seen, no, no)
 
         def new_tasks(task: Task) -> Task:
             fresh = jax.vmap(family.make)(self._sample_ids(lane, keys.ids))
@@ -335,7 +343,7 @@ class MetaEnv:
         else:
             observation, base = if_any(ended, new_trials, now, task)
         next_input = Input(
-            jax.vmap(self._observe)(task, observation),
+            _blank(jax.vmap(self._observe)(task, observation), keys.blank),
             jnp.where(meta_end[:, None], 0.0, previous),
             jnp.where(meta_end, 0.0, seen),
             trial_end,
@@ -367,6 +375,9 @@ class MetaEnv:
     def _sample_ids(self, lane: Lane, key: Array) -> Int[Array, " N"]:
         ids = lane.family.ids(self.split)
         return jax.random.randint(key, (lane.count,), ids.start, ids.stop)
+
+    def _blanks(self, key: Array, rows: int) -> Bool[Array, " N"] | None:
+        return jax.random.bernoulli(key, self.flicker, (rows,)) if self.flicker else None
 
     def _observe(self, task: Task, observation: Array) -> Array:
         if task.observation_matrix is not None:
@@ -408,6 +419,10 @@ def _select(condition: Bool[Array, " N"], new: Any, old: Any) -> Any:
     return jax.tree.map(
         lambda a, b: jnp.where(condition.reshape(condition.shape + (1,) * (b.ndim - 1)), a, b), new, old
     )
+
+
+def _blank(observations: Array, blank: Bool[Array, " N"] | None) -> Array:
+    return observations if blank is None else _select(blank, jnp.zeros_like(observations), observations)
 
 
 def _concatenate(parts: list[Any]) -> Any:

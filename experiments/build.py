@@ -72,6 +72,7 @@ def build_env(env: EnvConfig, num_envs: int, trials: int, split: str) -> MetaEnv
         reward_scales=env.scales,
         reward_input=env.reward_input,
         same_start=env.same_start,
+        flicker=env.flicker,
         word_generators=env.word_generators,
         word_length=env.word_length,
     )

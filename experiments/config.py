@@ -34,6 +34,7 @@ class EnvConfig:
     reward_scales: dict[str, Any] = dataclasses.field(default_factory=dict)
     reward_input: bool = True
     same_start: bool = False
+    flicker: float = 0.0
     word_generators: int = 4
     word_length: int = 12
     target: str | None = None  # env=module:Name only; already part of lanes

@@ -175,16 +175,14 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     trained = summary["trained_trials"]
     lines = [f"return per trial (mean of {summary['tasks']} tasks x {summary['seeds']} seeds; 95 % interval)"]
     names = list(summary["splits"])
-    lines.append("trial  " + "".join(name.replace("_", "-").ljust(26) for name in names) + "random")
+    table = [["trial", *(name.replace("_", "-") for name in names), "random"]]
     for k in range(summary["trials"]):
-        cells = []
-        for name in names:
-            part = summary["splits"][name]
-            cells.append(
-                f"{part['mean'][k]:.3f} [{part['mean_low'][k]:.3f}, {part['mean_high'][k]:.3f}]".ljust(26)
-            )
+        parts = [summary["splits"][name] for name in names]
+        means = [f"{p['mean'][k]:.3f} [{p['mean_low'][k]:.3f}, {p['mean_high'][k]:.3f}]" for p in parts]
         mark = " " if k < trained else "+"
-        lines.append(f"{k + 1:4}{mark}  {''.join(cells)}{summary['splits'][names[-1]]['random'][k]:.3f}")
+        table.append([f"{k + 1:4}{mark}", *means, f"{parts[-1]['random'][k]:.3f}"])
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines += ["  ".join(map(str.ljust, row, widths)).rstrip() for row in table]
     if summary["trials"] > trained:
         lines.append(f"(+ beyond the {trained} trials it was trained for)")
     for name in names:

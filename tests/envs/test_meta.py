@@ -1,6 +1,7 @@
 """Meta-episodes step by step, on an environment whose every number is known."""
 
 import dataclasses
+import itertools
 from typing import Any
 
 import jax
@@ -137,6 +138,38 @@ def test_trials_may_start_from_one_state_of_their_task():
     again, _ = play(env, [2], ids=jnp.full(2, 7))  # wherever a task is met, its start is the same
     other, _ = play(env, [0, 2], ids=jnp.array([7, 8]))
     assert again.observation[0, 1] == again.observation[1, 1] == other.observation[0, 1]
+
+
+def test_flickering_blanks_observations_and_changes_nothing_else():
+    envs = [clock(rows=400), dataclasses.replace(clock(rows=400), flicker=0.25)]
+    programs = [jax.jit(env.step) for env in envs]
+    states, (still, seen) = zip(*(env.reset(jax.random.key(3)) for env in envs), strict=True)
+    blanks, hidden_ends = [], 0
+    for t in range(30):
+        blank = ~np.asarray(seen.observation).any(-1)
+        blanks.append(blank)
+        np.testing.assert_array_equal(seen.observation[~blank], still.observation[~blank])
+        for field in ("action", "reward", "episode_start", "reset"):
+            np.testing.assert_array_equal(getattr(seen, field), getattr(still, field))
+        action = jax.random.randint(jax.random.key(t), (400,), 0, 3)
+        steps = [step(jax.random.key(t), state, action) for step, state in zip(programs, states, strict=True)]
+        states, (still, seen), (done, shown) = zip(*steps, strict=True)
+        np.testing.assert_array_equal(shown.reward, done.reward)
+        last = np.asarray(shown.final.observation)
+        hidden = ~last.any(-1)
+        np.testing.assert_array_equal(last[~hidden], done.final.observation[~hidden])
+        np.testing.assert_array_equal(hidden, ~np.asarray(seen.observation).any(-1))
+        hidden_ends += int((hidden & np.asarray(done.trial_end)).sum())
+    assert hidden_ends > 0
+    # 12,000 draws of 1/4, each by itself: five standard deviations of their mean are .02
+    assert abs(np.mean(blanks) - 0.25) < 0.02
+    together = np.mean([a & b for a, b in itertools.pairwise(blanks)])
+    assert abs(together - 0.0625) < 0.012, "one step's blanks tell nothing of the next one's"
+
+
+def test_a_chance_lies_between_0_and_1():
+    with pytest.raises(ValueError, match=r"env.flicker=1.5 must be a chance, from 0 to 1"):
+        make_meta_env({"cartpole": {}}, num_envs=1, trials=1, flicker=1.5)
 
 
 def test_a_task_lasts_for_its_meta_episode():

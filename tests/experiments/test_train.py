@@ -18,6 +18,7 @@ from resetta.experiments.cli import main
 from resetta.experiments.compose import compose
 from resetta.experiments.config import train_config
 from resetta.experiments.errors import TrainingFailed
+from resetta.experiments.evaluate import summary_text
 from resetta.experiments.given_agents import load_initial
 from resetta.experiments.restore import restore_run
 
@@ -376,6 +377,28 @@ def test_training_failed_is_not_a_mistake_in_the_input():
     assert not issubclass(TrainingFailed, ValueError)
 
 
+def test_columns_stand_apart_however_wide_their_numbers():
+    part = {
+        "mean": [-1234.5],
+        "mean_low": [-1300.25],
+        "mean_high": [-1200.125],
+        "random": [3],
+        "totals": [],
+        "gain": None,
+    }
+    summary = {
+        "tasks": 4,
+        "seeds": 1,
+        "trained_trials": 1,
+        "trials": 1,
+        "splits": {"train": part, "held_out": part},
+    }
+    _, names, numbers = summary_text(summary).splitlines()[:3]
+    assert names.split() == ["trial", "train", "held-out", "random"]
+    assert numbers.split() == ["1", *["-1234.500", "[-1300.250,", "-1200.125]"] * 2, "3.000"]
+    assert numbers.index("-1234") == names.index("train"), "a column's name stands over its numbers"
+
+
 TAUGHT = [*SMALL, "env.permute_actions=false", "render=false", f"total_steps={2 * UPDATE}"]
 
 PLAIN = ["core=none", "core.features=8", "env.projection=none", "normalize_observations=true"]
@@ -403,6 +426,9 @@ def test_a_run_with_a_teacher_and_without_it_once_it_is_trained(known, tmp_path,
     assert "teacher.run cannot be used" in capsys.readouterr().err
     assert main(["train", *TAUGHT, f"run_dir={tmp_path / 'other'}", f"teacher.run={learner}"]) == 2
     assert "a teacher has no memory; train it with core=none" in capsys.readouterr().err
+    other = f"run_dir={tmp_path / 'other'}"
+    assert main(["train", *TAUGHT, other, f"teacher.run={tmp_path / 'gone'}", "env.flicker=0.5"]) == 2
+    assert "env.flicker=0.5 hides it; set it to 0" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()
 
 
