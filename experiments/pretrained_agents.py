@@ -122,7 +122,7 @@ def run(raw: Mapping[str, Any]) -> None:
         raise InputError(f"name={name} must be the name of a folder, without a path")
     if folder.exists() and any(folder.iterdir()):
         raise InputError(f"{folder} is not empty; choose another name or out")
-    run_dir, _, _, state = restore_run(raw)
+    run_dir, config, _, state = restore_run(raw)
     try:
         evaluation = json.loads(run_dir.eval_json.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -144,15 +144,16 @@ def run(raw: Mapping[str, Any]) -> None:
             "name": name,
             "command": _command(run_dir.config),
             **{key: evaluation.get(key) for key in kept},
+            "begun_from": config.init.named,
             "trained_on": run_dir.trained_on(),
             "evaluation": {key: evaluation.get(key) for key in scores},
             "bytes": (folder / ARRAYS).stat().st_size,
             "sha256": _digest(folder / ARRAYS),
         },
     )
-    config = {**run_dir.config, "run_dir": name, "device": "auto"}
+    kept_config = {**run_dir.config, "run_dir": name, "device": "auto"}
     with atomic(folder / CONFIG) as part:
-        part.write_text(OmegaConf.to_yaml(OmegaConf.create(plain(config, digits=None))), encoding="utf-8")
+        part.write_text(OmegaConf.to_yaml(OmegaConf.create(plain(kept_config, digits=None))), encoding="utf-8")
     print(folder)
 
 
@@ -176,8 +177,9 @@ def _summary(card: Mapping[str, Any]) -> str:
     played = card["evaluation"]
     curve, last = played["splits"]["held_out"]["mean"], played["trained_trials"]
     trials = f" in trial 1, {curve[last - 1]:.3f} in trial {last}" if last > 1 else ""
+    begun = f" after those of {card['begun_from']}" if card.get("begun_from") else ""
     return (
-        f"{card['env']} with {card['core']}, {card['env_steps']:,} steps; held-out return "
+        f"{card['env']} with {card['core']}, {card['env_steps']:,} steps{begun}; held-out return "
         f"{curve[0]:.3f}{trials}; {card['bytes'] // 1000} kB"
     )
 

@@ -30,6 +30,8 @@ def test_they_are_listed_with_their_scores(capsys):
     assert all("held-out return" in line for line in lines)
     plain = next(line for line in lines if line.split()[0] == "dm_control_plain")
     assert "held-out return 673.751; " in plain  # the return of its one trial, said once
+    longer = next(line for line in lines if line.split()[0] == "dm_control_gru")
+    assert "1,300,070,400 steps after those of runs/meta_dm_control_taught; " in longer
 
 
 @pytest.fixture(scope="module")
