@@ -12,6 +12,7 @@ from ..agents import Agent, AgentState, Teacher
 from .checkpoint import Checkpoints
 from .config import GivenAgent, TrainConfig
 from .errors import InputError
+from .logs import phase
 from .pretrained_agents import differing_leaf, named_leaves, shipped
 from .restore import abstract_state, restore_run
 
@@ -72,11 +73,12 @@ def _learnt(state: AgentState) -> dict[str, Any]:
 
 
 def _restore(section: str, given: GivenAgent, device: str) -> tuple[Agent, dict[str, Any]]:
+    option = f"{section}.{'run' if given.pretrained is None else 'pretrained'}"
     try:
         folder = given.run if given.pretrained is None else shipped(given.pretrained)
-        _, _, agent, state = restore_run({"run_dir": folder, "device": device})
+        with phase(f"reading {option}={given.named}"):
+            _, _, agent, state = restore_run({"run_dir": folder, "device": device})
     except InputError as error:
-        option = "run" if given.pretrained is None else "pretrained"
-        raise InputError(f"{section}.{option} cannot be used: {error}") from error
+        raise InputError(f"{option} cannot be used: {error}") from error
     # plain arrays: they belong to no device, and go wherever the update runs
     return agent, jax.tree.map(np.asarray, _learnt(state))

@@ -151,9 +151,9 @@ def run(raw: Mapping[str, Any]) -> None:
             "sha256": _digest(folder / ARRAYS),
         },
     )
-    kept_config = {**run_dir.config, "run_dir": name, "device": "auto"}
+    own = {**run_dir.config, "run_dir": name, "device": "auto"}
     with atomic(folder / CONFIG) as part:
-        part.write_text(OmegaConf.to_yaml(OmegaConf.create(plain(kept_config, digits=None))), encoding="utf-8")
+        part.write_text(OmegaConf.to_yaml(OmegaConf.create(plain(own, digits=None))), encoding="utf-8")
     print(folder)
 
 

@@ -1,6 +1,7 @@
 """What every test runs under; set before anything imports jax."""
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -20,8 +21,18 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
     atexit.register(shutil.rmtree, _compiled, ignore_errors=True)
 
+# Where Python is told to keep no bytecode, every process that a test starts would compile all libraries anew.
+if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
+    os.environ["PYTHONPYCACHEPREFIX"] = os.path.join(os.environ["JAX_COMPILATION_CACHE_DIR"], "bytecode")
+
 from hypothesis import settings
 
 # The same examples on every run, and no deadline: an example's first run compiles.
 settings.register_profile("resetta", derandomize=True, deadline=None, database=None, max_examples=20)
 settings.load_profile("resetta")
+
+
+def pytest_collection_finish():
+    """What is imported stays: the garbage collector need not look through a million objects of it each time."""
+    gc.collect()
+    gc.freeze()

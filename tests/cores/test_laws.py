@@ -59,7 +59,7 @@ def _name(case):
 @pytest.mark.parametrize("case", CASES, ids=_name)
 def test_laws(case):
     name, options = case
-    findings = check_core(make_core(name, features=8, **options), width=5, exempt=(9,))
+    findings = check_core(make_core(name, features=8, **options), width=5, size=(2, 3), exempt=(9,))
     assert not findings, [str(f) for f in findings]
 
 
