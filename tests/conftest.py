@@ -33,6 +33,6 @@ settings.load_profile("resetta")
 
 
 def pytest_collection_finish():
-    """What is imported stays: the garbage collector need not look through a million objects of it each time."""
+    """What is imported stays: the garbage collector need not look through its million objects each time."""
     gc.collect()
     gc.freeze()
