@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..cores import Carry, Core
+from ..cores.conv import Conv
 from ..cores.dense import Dense
 from ..envs import Input
 
@@ -31,7 +32,7 @@ class Encoder(nn.Module):
     @nn.compact
     def __call__(self, inputs: Input) -> Float[Array, "T B ..."]:
         """See the class."""
-        dense, conv = partial(Dense, dtype=self.dtype), partial(nn.Conv, dtype=self.dtype)
+        dense, conv = partial(Dense, dtype=self.dtype), partial(Conv, dtype=self.dtype)
         rest = [inputs.action, inputs.reward[..., None], inputs.episode_start[..., None].astype(jnp.float32)]
         if inputs.observation.ndim == 5:  # [T, B, H, W, C]
             x = jnp.concatenate(rest, axis=-1)

@@ -6,6 +6,8 @@ import flax.linen as nn
 import jax
 from jaxtyping import Array, Float
 
+from .conv import Conv
+
 
 def resnet_block(
     y: Float[Array, "T B H W C"], features: int, kernel: int
@@ -18,5 +20,5 @@ def resnet_block(
     h = frames
     for i in (1, 2):
         h = jax.nn.gelu(nn.GroupNorm(math.gcd(32, features), dtype=y.dtype, name=f"norm_{i}")(h))
-        h = nn.Conv(features, (kernel, kernel), dtype=y.dtype, name=f"conv_{i}")(h)
+        h = Conv(features, (kernel, kernel), dtype=y.dtype, name=f"conv_{i}")(h)
     return jax.nn.gelu(frames + h).reshape(y.shape)

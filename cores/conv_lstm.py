@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from .base import Carry, Core, clear
+from .conv import Conv, convolve
 from .conv_block import resnet_block
 from .dense import Dense
 from .layers import stacked
@@ -81,7 +82,7 @@ class ConvLSTMLayer(nn.Module):
     def __call__(self, x: Array, carry: Carry, reset: Array) -> tuple[Array, Carry]:
         """Map `(x, carry)`, the carry's leaves `[B, H, W, features]`, to the next x and this carry."""
         window, d = (self.kernel, self.kernel), self.features
-        driven = nn.Conv(4 * d, window, dtype=x.dtype, bias_init=_forget_bias_one, name="input")(x)
+        driven = Conv(4 * d, window, dtype=x.dtype, bias_init=_forget_bias_one, name="input")(x)
         init = nn.initializers.lecun_normal()
         kernel = self.param("recurrent", init, (*window, d, 4 * d)).astype(x.dtype)
 
@@ -89,7 +90,7 @@ class ConvLSTMLayer(nn.Module):
             u, reset = inputs
             carry = clear(carry, reset, jax.tree.map(jnp.zeros_like, carry))
             h, c = carry["hidden"], carry["cell"]
-            mixed = jax.lax.conv_general_dilated(
+            mixed = convolve(
                 h.astype(u.dtype), kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
             )
             i, f, g, o = jnp.split((u + mixed).astype(jnp.float32), 4, axis=-1)

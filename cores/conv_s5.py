@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 from jaxtyping import Array, Bool, Float
 
+from .conv import Conv
 from .conv_block import resnet_block
 from .dense import Dense
 from .ssm import Pair, StateSpace, StateSpaceCore, one_of
@@ -86,7 +87,7 @@ class ConvS5Layer(nn.Module):
         return (y if self.prenorm else norm(y)), carry
 
     def _conv(self, x: Array, features: int, name: str, **options: Any) -> Array:
-        return nn.Conv(features, (self.kernel, self.kernel), dtype=x.dtype, name=name, **options)(x)
+        return Conv(features, (self.kernel, self.kernel), dtype=x.dtype, name=name, **options)(x)
 
     def _nonlinear(self, y: Array) -> Array:
         if self.nonlinearity == "gelu":
