@@ -384,7 +384,6 @@ def test_columns_stand_apart_however_wide_their_numbers():
         "mean_high": [-1200.125],
         "random": [3],
         "totals": [],
-        "gain": None,
     }
     summary = {
         "tasks": 4,
