@@ -1,5 +1,7 @@
 """Convolutions over frames, in the form whose gradient is fast on a CPU."""
 
+from collections.abc import Callable
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -12,19 +14,38 @@ from jaxtyping import Array, Float
 _NHWC = ("NHWC", "HWIO", "NHWC")
 
 
+_looped: ContextVar[bool] = ContextVar("looped", default=False)
+
+
+def in_a_loop(body: Callable[..., Any]) -> Callable[..., Any]:
+    """`body`, the body of a loop, traced with convolutions whose gradient is fast in one; see `convolve`."""
+
+    def traced(*args: Any, **options: Any) -> Any:
+        token = _looped.set(True)
+        try:
+            return body(*args, **options)
+        finally:
+            _looped.reset(token)
+
+    return traced
+
+
 def convolve(x: Array, kernel: Array, strides: Any, padding: Any, **options: Any) -> Array:
     """`lax.conv_general_dilated` of frames `[N, H, W, C]` and `kernel [K, K, C, D]`, as `nn.Conv` calls it.
 
-    To XLA the gradient of a kernel is a convolution whose window is the frame. On a CPU it takes 40 times as
-    long in a loop as outside of one (2.18 s and .05 s of one core at N = 1024, frames of 10 x 10, C = D = 16,
-    jaxlib 0.10.2), and updates run in a loop over minibatches, layers in another. There it is K x K matrix
-    products here (.11 s in the same loop; .15 s outside of one, which makes a video model's update a tenth
-    longer). Strides, dilation, groups and even kernels are XLA's.
+    To XLA the gradient of a kernel is a convolution whose window is the frame. On a CPU it takes 30 times as
+    long in a loop as outside of one (1.9 s and .06 s of one core at N = 1024, frames of 10 x 10, C = D = 16,
+    jaxlib 0.10.2). So within `in_a_loop` it is K x K matrix products there (.06 s in the same loop). Outside
+    of loops, where these take up to twice as long, it is XLA's. Strides, dilation, groups and even kernels
+    always are.
     """
     plain = set(strides) == {1} and padding == "SAME" and not any(size % 2 == 0 for size in kernel.shape[:2])
     plain = plain and x.ndim == 4 and x.shape[-1] == kernel.shape[-2]
+    layouts = (options.get("dimension_numbers"), _NHWC)
+    plain = plain and len({lax.conv_dimension_numbers(x.shape, kernel.shape, each) for each in layouts}) == 1
     dilated = {*(options.get("lhs_dilation") or ()), *(options.get("rhs_dilation") or ())} - {1}
-    if jax.default_backend() != "cpu" or not plain or dilated or options.get("precision") is not None:
+    by_products = _looped.get() and jax.default_backend() == "cpu"
+    if not by_products or not plain or dilated or options.get("precision") is not None:
         return lax.conv_general_dilated(x, kernel, strides, padding, **options)
     return _same(x, kernel)
 

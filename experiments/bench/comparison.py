@@ -164,14 +164,22 @@ def table(result: Mapping[str, Any]) -> Table:
         "seed(s), interquartile mean (IQM) and mean with 95 % intervals of a stratified bootstrap",
         f"each core has the width, a multiple of {_UNIT}, at which its whole agent comes nearest to "
         f"{short(own['parameters'])} parameters, and {short(rows[0]['env_steps'])} steps per seed",
-        f"tuned alike: every core was trained with all seeds at {len(own['rates'])} learning rates, "
-        "multiples of the task's own, and the one with the best mean return in the trained trials of "
-        "validation tasks was taken; nothing else was tuned here",
+        _tuning(own["rates"]),
         f"trained on {trained} trial(s) of a task; beats {base}: probability that a run does better on a "
         f"task, in trial {trained}; training: seconds of the taken run, all seeds together, on whatever else "
         "the machine was doing",
     ]
     return Table("Cores compared: equal parameters, equal tuning", header, lines, notes)
+
+
+def _tuning(rates: Sequence[float]) -> str:
+    if len(rates) == 1:
+        return f"every core has the task's own learning rate, times {rates[0]:g}; nothing was tuned here"
+    return (
+        f"tuned alike: every core was trained with all seeds at {len(rates)} learning rates, multiples of "
+        "the task's own, and the one with the best mean return in the trained trials of validation tasks "
+        "was taken; nothing else was tuned here"
+    )
 
 
 def _number(score: float | None) -> str:
