@@ -43,6 +43,7 @@ def run(raw: Mapping[str, Any]) -> None:
                 config,
                 state,
                 splits=raw["splits"],
+                only=raw["only"],
                 tasks=raw["tasks"],
                 trials=raw["trials"],
                 greedy=raw["greedy"],
@@ -76,6 +77,7 @@ def evaluate_agent(
     state: AgentState,
     *,
     splits: Sequence[str] = ("train", "held_out"),
+    only: str | list[str] | None = None,
     tasks: int | None = None,
     trials: int | None = None,
     greedy: bool | None = None,
@@ -88,7 +90,8 @@ def evaluate_agent(
     Arrays: `<split>_returns` and `<split>_normalized` `[seed, task, trial]`, `<split>_task_ids` `[task]`,
     `<split>_envs` `[task]` (names), `<split>_random` `[task, trial]`. All seeds of training play the same
     episodes. In `folder` each split is kept as it is played, until `write_evaluation`: one that was killed
-    goes on with what is missing.
+    goes on with what is missing. Of a mix `only` names the base environments to play; splits with none of
+    them are left out.
     """
     tasks = config.eval_tasks if tasks is None else tasks
     trials = config.evaluation_trials if trials is None else trials
@@ -98,8 +101,10 @@ def evaluate_agent(
     for split in splits:
         if split not in SPLITS:
             raise ValueError(f"unknown split {split!r}; choose from {', '.join(SPLITS)}")
+    mixes = _mixes(config.env, splits, only or [])
     about = {
         "env": config.env.name,
+        **({"only": only} if only else {}),
         "core": str(config.core["name"]),
         "seeds": config.seeds,
         "tasks": tasks,
@@ -117,9 +122,9 @@ def evaluate_agent(
     summaries: dict[str, Any] = {}
     # Splits of the same base environments share one program: what differs is the ids it is given.
     players: dict[bool, tuple[MetaEnv, Any]] = {}
-    for split in splits:
+    for split, mix in mixes.items():
         unmet = split == "held_out" and bool(config.env.unmet)
-        env, name = evaluation_env(config.env, tasks, trials, split), split.replace("_", "-")
+        env, name = evaluation_env(mix, tasks, trials, split), split.replace("_", "-")
         part = kept and kept.get(split)
         if part:
             if primary():
@@ -134,6 +139,20 @@ def evaluate_agent(
         arrays |= {f"{split}_{name}": value for name, value in part.items()}
         summaries[split] = _summary(part, env, config)
     return arrays, {**about, "date": datetime.date.today().isoformat(), "splits": summaries}
+
+
+def _mixes(env: EnvConfig, splits: Sequence[str], only: str | list[str]) -> dict[str, EnvConfig]:
+    """What is played of each split, without those that have none of `only`."""
+    wanted = [only] if isinstance(only, str) else only
+    names = {split: [*env.played(split)] for split in splits}
+    known = list(dict.fromkeys(name for each in names.values() for name in each))
+    for name in wanted:
+        if name not in known:
+            raise InputError(
+                f"only={name} is no base environment of splits={','.join(splits)}; use {', '.join(known)}"
+            )
+    kept = {split: [name for name in wanted if name in names[split]] for split in splits}
+    return {split: env.with_only(split, kept[split]) for split in splits if kept[split] or not wanted}
 
 
 def _beneath(config: TrainConfig, state: AgentState) -> dict[str, Any]:
