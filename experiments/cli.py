@@ -229,9 +229,15 @@ def _part(name: str, words: list[str]) -> tuple[str | None, list[str]]:
 def _show_config(name: str, overrides: list[str]) -> int:
     from omegaconf import OmegaConf
 
-    from .compose import compose
+    if "/" in name:  # of a benchmark each case, as YAML's documents
+        from .bench.expand import expand
 
-    print(OmegaConf.to_yaml(OmegaConf.create(compose(name, overrides))), end="")
+        configs = expand(name, overrides)
+    else:
+        from .compose import compose
+
+        configs = [compose(name, overrides)]
+    print("---\n".join(OmegaConf.to_yaml(OmegaConf.create(config)) for config in configs), end="")
     return 0
 
 

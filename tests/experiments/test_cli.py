@@ -6,6 +6,7 @@ import types
 from pathlib import Path
 
 import pytest
+import yaml
 
 from resetta.cores import core_names
 from resetta.experiments import cli
@@ -162,6 +163,16 @@ def test_the_composed_configuration_can_be_shown(capsys):
     status, out, _ = run(capsys, "train", "--cfg", "seeds=3")
     assert status == 0
     assert "\nseeds: 3\n" in out
+
+
+def test_of_a_benchmark_each_case_is_shown(capsys):
+    status, out, _ = run(
+        capsys, "bench", "adaptation", "--cfg", "+experiment=meta_cartpole_gru", "lr=1e-3,1e-4"
+    )
+    assert status == 0
+    one, other = (yaml.safe_load(part) for part in out.split("---\n"))
+    assert one["env"]["name"] == other["env"]["name"] == "meta_stateless_cartpole"
+    assert (one["lr"], other["lr"]) == (1e-3, 1e-4)
 
 
 @pytest.fixture
