@@ -115,7 +115,7 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
     if result["ranking"]:
         notes.append(f"ranking by the mean over probes that some core learnt: {_ranked(result['ranking'])}")
     ranks = [each["label"] for each in result["ranking"]]
-    for each in result["win_rates"]:
+    for each in result.get("win_rates", ()):
         if ranks.index(each["other"]) == ranks.index(each["label"]) + 1:
             notes.append(
                 f"in the same episodes {each['label']} beats {each['other']} at a rate of {each['rate']:.2f}"
@@ -191,7 +191,7 @@ def _measured(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """What was measured beside scores: a note for each probe and measure, a mean over seeds for each core."""
     notes = []
     for name, of in probes_of(rows).items():
-        for measure in of[0]["measures"]:
+        for measure in of[0].get("measures", ()):  # which earlier results do not have
             cells = [f"{row['label']} {np.mean(row['measures'][measure]):.3g}" for row in of]
             notes.append(f"{measure} of {name}: {', '.join(cells)}")
     return notes

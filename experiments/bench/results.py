@@ -116,7 +116,7 @@ def present(result: Mapping[str, Any], out: Path, table: Table, figure: "Figure 
     if figure is not None:
         save_png(figure, out / f"{name}.png")
     with atomic(out / f"{name}.md") as part:
-        part.write_text(_markdown(result, table, picture=figure is not None), encoding="utf-8")
+        part.write_text(markdown(result, table, picture=figure is not None), encoding="utf-8")
     console = Console()
     if not console.is_terminal:
         console.width = 200  # a file has room for the whole table
@@ -131,7 +131,9 @@ def present(result: Mapping[str, Any], out: Path, table: Table, figure: "Figure 
     print(f"written: {', '.join(str(out / f'{name}.{kind}') for kind in kinds)}")
 
 
-def _markdown(result: Mapping[str, Any], table: Table, picture: bool) -> str:
+def markdown(result: Mapping[str, Any], table: Table, picture: bool) -> str:
+    """The text of `<benchmark>.md`."""
+
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
 
