@@ -17,7 +17,6 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
 from ..cores import Carry, Core
-from ..cores.conv import in_a_loop
 from ..cores.sharded import by_rows, over_rows, over_time, rows_everywhere
 from ..envs import Input, MetaEnv
 from .distributions import Policy, make_policy
@@ -444,7 +443,7 @@ class Agent:
         opt_state = jax.tree.map(
             lambda node: ravel_pytree(node)[0] if is_whole(node) else node, state.opt_state, is_leaf=is_whole
         )
-        (params, opt_state), losses = jax.lax.scan(in_a_loop(minibatch), (params, opt_state), rows)
+        (params, opt_state), losses = jax.lax.scan(minibatch, (params, opt_state), rows)
         opt_state = jax.tree.map(lambda leaf: whole(leaf) if leaf.shape == params.shape else leaf, opt_state)
         return whole(params), opt_state, dict(zip(names, losses.T, strict=True))
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from .base import Carry, Core, clear
-from .conv import Conv, convolve, in_a_loop
+from .conv import Conv, convolve
 from .conv_block import resnet_block
 from .dense import Dense
 from .layers import stacked
@@ -102,7 +102,7 @@ class ConvLSTMLayer(nn.Module):
             carry, h = step(carry, (driven[0], reset[0]))
             states = h[None]
         else:
-            carry, states = jax.lax.scan(in_a_loop(step), carry, (driven, reset), unroll=self.unroll)
+            carry, states = jax.lax.scan(step, carry, (driven, reset), unroll=self.unroll)
         y = x + states.astype(x.dtype)
         if self.nonlinearity == "resnet":
             y = x + resnet_block(states.astype(x.dtype), self.features, self.kernel)

@@ -5,8 +5,6 @@ from typing import Any
 
 import flax.linen as nn
 
-from .conv import in_a_loop
-
 # Layers are scanned, so that compile time does not grow with depth: on CPU, S5's gradient compiles in 2.8 s
 # at 2 layers and in 3.1 s at 16 (10.6 s unrolled). But a scan copies weights and residuals in and out of
 # stacked arrays: forward + backward at T=256, B=16, 64 features took 49 ms of CPU time scanned and 23 ms
@@ -24,7 +22,7 @@ def stacked(layer: Callable[..., Any], num_layers: int, in_axes: tuple[Any, ...]
     that they are there already, and saves nothing.
     """
     unroll = num_layers if num_layers <= UNROLLED_LAYERS and not remat else 1
-    scanned = nn.scan(
+    return nn.scan(
         nn.remat(layer, prevent_cse=False) if remat else layer,
         variable_axes={"params": 0},
         split_rngs={"params": True},
@@ -33,6 +31,3 @@ def stacked(layer: Callable[..., Any], num_layers: int, in_axes: tuple[Any, ...]
         length=num_layers,
         unroll=unroll,
     )
-    if unroll == num_layers:
-        return scanned
-    return lambda *args, **options: in_a_loop(scanned(*args, **options))

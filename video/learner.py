@@ -10,7 +10,6 @@ import optax
 from flax import struct
 from jaxtyping import Array, Float, Int
 
-from ..cores.conv import in_a_loop
 from ..cores.sharded import over_rows
 from .clip import Clip
 from .model import FrameModel, Memory, Variables
@@ -158,7 +157,7 @@ class Learner:
             jax.random.split(key, n),
         )
         zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
-        (value, gradient), memory = jax.lax.scan(in_a_loop(part), zero, parts)
+        (value, gradient), memory = jax.lax.scan(part, zero, parts)
         memory = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), memory)
         return value / n, jax.lax.stop_gradient(memory), jax.tree.map(lambda leaf: leaf / n, gradient)
 

@@ -9,9 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jax import lax
 
-from resetta.cores import make_core
-from resetta.cores.conv import Conv, convolve, in_a_loop
-from resetta.cores.layers import UNROLLED_LAYERS
+from resetta.cores.conv import Conv, convolve
 
 NHWC = ("NHWC", "HWIO", "NHWC")
 
@@ -21,7 +19,6 @@ def drawn(seed, *shapes):
     return [rng.normal(size=shape).astype(np.float32) for shape in shapes]
 
 
-@in_a_loop
 def ours(x, kernel):
     return convolve(x, kernel, (1, 1), "SAME", dimension_numbers=NHWC)
 
@@ -110,46 +107,21 @@ def test_as_a_layer_it_is_flaxs(window, options):
 
         return jax.grad(loss, has_aux=True)(params)
 
-    found, wanted = in_a_loop(output_and_gradient)(layer), output_and_gradient(other)
+    found, wanted = output_and_gradient(layer), output_and_gradient(other)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), found, wanted)
-
-
-def test_a_loop_has_products_and_what_is_outside_of_one_has_convolutions():
-    x, kernel = map(jnp.asarray, drawn(4, (2, 6, 5, 3), (3, 3, 3, 3)))
-
-    def loss(kernel):
-        return (convolve(x, kernel, (1, 1), "SAME", dimension_numbers=NHWC) ** 2).sum()
-
-    def by_products(program):
-        return "dot_general" in str(jax.make_jaxpr(jax.grad(program))(kernel))
-
-    assert by_products(in_a_loop(loss))
-    assert not by_products(loss)
-    with pytest.raises(ZeroDivisionError):
-        in_a_loop(lambda: 1 / 0)()
-    assert not by_products(loss)  # an error on the way does not leave the loop's choice behind
 
 
 def test_frames_in_another_layout_are_xlas():
     x, kernel = map(jnp.asarray, drawn(5, (2, 3, 3, 3), (3, 3, 3, 3)))
     layout = ("NCHW", "OIHW", "NCHW")
-    found = in_a_loop(convolve)(x, kernel, (1, 1), "SAME", dimension_numbers=layout)
+    found = convolve(x, kernel, (1, 1), "SAME", dimension_numbers=layout)
     np.testing.assert_array_equal(
         found, lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=layout)
     )
 
 
-@pytest.mark.parametrize(
-    ("num_layers", "remat"), [(UNROLLED_LAYERS, False), (UNROLLED_LAYERS + 1, False), (2, True)]
-)
-def test_layers_that_are_a_loop_are_known_as_one(num_layers, remat):
-    core = make_core("conv_s5", features=4, num_layers=num_layers, remat=remat)
-    x, reset = jnp.zeros((2, 1, 4, 4, 4)), jnp.zeros((2, 1), bool)
-    carry = core.initial_carry(1, (4, 4))
-    params = core.init(jax.random.key(0), carry, x, reset)
-
-    def loss(params):
-        return core.apply(params, carry, x, reset)[1].sum()
-
-    loop = remat or num_layers > UNROLLED_LAYERS
-    assert ("name=_same" in str(jax.make_jaxpr(loss)(params))) == loop
+def test_its_gradient_takes_little_more_memory_than_the_frames():
+    x, kernel = map(jnp.asarray, drawn(6, (16, 16, 16, 8), (3, 3, 8, 8)))
+    gradient = jax.jit(jax.grad(lambda kernel: (ours(x, kernel) ** 2).sum()))
+    taken = gradient.lower(kernel).compile().memory_analysis().temp_size_in_bytes
+    assert taken < 5 * x.nbytes  # a copy of them for each of the nine products is 9 more
