@@ -33,7 +33,8 @@ Phase = Callable[[str], AbstractContextManager[Any]]
 
 def run(raw: Mapping[str, Any]) -> None:
     """Evaluate the agent of a run directory, print the curve and renew the report."""
-    run_dir, config, agent, state = restore_run(raw)
+    with phase("making the agent"):  # of a mix of simulators: a minute
+        run_dir, config, agent, state = restore_run(raw)
     target = Path(raw["out"]) if raw["out"] else run_dir.path
     with settings(config):
         with input_errors():

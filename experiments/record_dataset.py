@@ -30,7 +30,8 @@ _DEFAULT_SIZE = 64  # video-train's own
 
 def run(raw: Mapping[str, Any]) -> None:
     """Record the agent of a run directory, and say how to train on the recording."""
-    _, config, agent, state = restore_run(raw)
+    with phase("making the agent"):
+        _, config, agent, state = restore_run(raw)
     with settings(config), input_errors():
         folder = record_dataset(
             agent,

@@ -36,7 +36,8 @@ def run(raw: Mapping[str, Any]) -> None:
 
         record_dataset.run(raw)
         return
-    run_dir, config, agent, state = restore_run(raw)
+    with phase("making the agent"):
+        run_dir, config, agent, state = restore_run(raw)
     with settings(config), input_errors():
         options = {
             name: raw[name]

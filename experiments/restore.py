@@ -14,7 +14,6 @@ from .checkpoint import Checkpoints
 from .config import TrainConfig, train_config
 from .devices import abstract, agent_shardings
 from .errors import InputError, input_errors
-from .logs import phase
 from .pretrained_agents import ARRAYS, read_agent
 from .run_dir import RunDir
 
@@ -29,7 +28,7 @@ def restore_run(raw: Mapping[str, Any]) -> tuple[RunDir, TrainConfig, Agent, Age
     run_dir = RunDir.read(raw["run_dir"])
     with input_errors():
         config = train_config({**run_dir.config, "device": raw.get("device", "auto")})
-        with settings(config), phase("making the agent"):  # a simulator takes seconds, a mix of them a minute
+        with settings(config):
             agent = build_agent(config)
             if not run_dir.checkpoints.is_dir() and (run_dir.path / ARRAYS).exists():
                 return (

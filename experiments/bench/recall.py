@@ -77,7 +77,8 @@ def run(configs: Sequence[Mapping[str, Any]]) -> None:
     with input_errors():
         find_run(raw)
         RunDir.read(raw["run_dir"]).check_kind("bench recall", video=False)
-    run_dir, config, agent, state = restore_run(raw)
+    with phase("making the agent"):
+        run_dir, config, agent, state = restore_run(raw)
     with settings(config):
         with input_errors():
             rows, arrays = look_into(agent, config, state, own)
