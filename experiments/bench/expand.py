@@ -82,6 +82,8 @@ def _experiments(overrides: Sequence[str], config_dir: Path | None) -> list[list
     parsed = parse(overrides)
     rest = [override for override in parsed if override.key_or_group != "experiment"]
     given = {override.key_or_group for override in rest}
+    if "cores" in given:  # those are compared, not the experiment's own
+        given.add("core")
     lines = [override.input_line or "" for override in rest]
     for override in parsed:
         if override.key_or_group == "experiment":

@@ -173,6 +173,11 @@ def test_of_a_benchmark_each_case_is_shown(capsys):
     one, other = (yaml.safe_load(part) for part in out.split("---\n"))
     assert one["env"]["name"] == other["env"]["name"] == "meta_stateless_cartpole"
     assert (one["lr"], other["lr"]) == (1e-3, 1e-4)
+    argv = "bench", "comparison", "--cfg", "+experiment=meta_cartpole_gru", "cores=[s5,none]"
+    _, out, _ = run(capsys, *argv)
+    shown = [yaml.safe_load(part) for part in out.split("---\n")]
+    assert [each["core"]["name"] for each in shown] == ["s5", "none"], "not the experiment's own"
+    assert {each["num_steps"] for each in shown} == {256}
 
 
 @pytest.fixture
