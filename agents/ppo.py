@@ -165,21 +165,30 @@ class Agent:
 
     def fresh(self, key: Array, key_params: Array, environments: dict[str, Any]) -> AgentState:
         """A fresh agent, which goes on by `key`, in what `environments` gave."""
-        carry, inputs = self._with_changes(environments["carry"], _one_step(environments["inputs"]))
-        params = self.network.init(key_params, carry, inputs)
+        learnt = self.learnt(key_params)
         zero = jnp.zeros((), jnp.int32)
         lanes = len(self.env.lanes)
         return AgentState(
             **environments,
-            params=params,
-            opt_state=self.optimizer.init(params),
+            **learnt,
+            opt_state=self.optimizer.init(learnt["params"]),
             key=key,
             update=zero,
-            observations=no_statistics(inputs.observation.shape[2:]),
             returns=no_statistics((lanes,) if lanes > 1 else ()),
             bad_updates=zero,
             bad_in_a_row=zero,
         )
+
+    def learnt(self, key: Array) -> dict[str, Any]:
+        """What acting needs of a fresh agent: `params` and `observations`. No environment is reset for it."""
+        no = jnp.zeros(1, bool)
+        blank = jnp.zeros((1, *self.env.observation_shape))
+        inputs = Input(blank, jnp.zeros((1, self.env.action.size)), jnp.zeros(1), no, no)
+        carry, inputs = self._with_changes(self.initial_carry(1), _one_step(inputs))
+        return {
+            "params": self.network.init(key, carry, inputs),
+            "observations": no_statistics(inputs.observation.shape[2:]),
+        }
 
     def environments(self, key: Array) -> dict[str, Any]:
         """The parts of a state that `ENVIRONMENTS` names, at the start of training."""

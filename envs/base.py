@@ -69,6 +69,11 @@ class BaseEnv:
         return not getattr(self.env, "never_truncates", False)
 
     @property
+    def pixels(self) -> bool:
+        """Whether observations are `(H, W, C)`. A simulator's, whose shape takes seconds to find, are not."""
+        return not self.simulated and len(self.observation_shape) == 3
+
+    @property
     def observation_shape(self) -> tuple[int, ...]:
         """`(D,)` or `(H, W, C)`."""
         space = self._space(self.env.observation_space)

@@ -106,6 +106,8 @@ def make_meta_env(
 
 
 def _observation_width(bases: list[BaseEnv], projection: str, width: int | None) -> int:
+    if projection != "none" and width is not None and width >= 1 and not any(base.pixels for base in bases):
+        return width  # whatever is projected: a simulator's own width takes seconds to find out
     shapes = {base.name: base.observation_shape for base in bases}
     if len({len(shape) for shape in shapes.values()}) > 1:
         raise ValueError(f"environments with pixels and with vectors cannot share a batch: {shapes}")

@@ -134,8 +134,8 @@ class MetaEnv:
     @property
     def observation_shape(self) -> tuple[int, ...]:
         """`(W,)`, or `(H, W, C)` for pixels."""
-        shape = self.lanes[0].family.base.observation_shape
-        return shape if len(shape) == 3 else (self.lanes[0].family.observation_width,)
+        family = self.lanes[0].family
+        return family.base.observation_shape if family.base.pixels else (family.observation_width,)
 
     @property
     def action(self) -> Discrete | Continuous:

@@ -5,6 +5,7 @@ Both hand out an object with `reset(key)` and `step(state, action)`, whose state
 trial: with the last finite observation and no reward, so that no NaN ever reaches an agent.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -30,8 +31,12 @@ class SimulatedEnvironment(environment.Environment[SimulationState, environment.
     def __init__(self, registered: str, simulator: Any, action_size: int):
         super().__init__()
         self.registered, self.simulator, self.action_size = registered, simulator, action_size
+
+    @functools.cached_property
+    def observation_size(self) -> int:
+        """Entries of an observation; seconds the first time, for which a whole reset is traced."""
         # Abstract evaluation: the simulators' own `observation_size` may run a whole reset.
-        self.observation_size = jax.eval_shape(self._reset, jax.random.key(0)).obs.shape[-1]
+        return jax.eval_shape(self._reset, jax.random.key(0)).obs.shape[-1]
 
     def _reset(self, key: Array) -> Any:
         return self.simulator.reset(key)

@@ -81,7 +81,7 @@ class TaskFamily:
     @property
     def _projected(self) -> bool:
         """Whether observations are projected; pixels never are."""
-        return self.projection != "none" and len(self.base.observation_shape) == 1
+        return self.projection != "none" and not self.base.pixels
 
     @property
     def _permutations(self) -> int:

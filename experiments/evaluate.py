@@ -209,8 +209,10 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         for env, part in summary["splits"][name].get("by_environment", {}).items():
             lines.append(
                 f"{name.replace('_', '-')}, {env}: {part['mean'][0]:.3f} [{part['mean_low'][0]:.3f}, "
-                f"{part['mean_high'][0]:.3f}], random {part['random'][0]:.3f}"
+                f"{part['mean_high'][0]:.3f}], random {part['random'][0]:.3f}{_scaled(part)}"
             )
+        if "by_environment" in summary["splits"][name] and (scaled := _scaled(summary["splits"][name])):
+            lines.append(f"{name.replace('_', '-')}, all in trial 1{scaled} (0: random, 1: the reference)")
         for part in summary["splits"][name]["totals"]:
             lines.append(
                 f"{name.replace('_', '-')}: total of trials {part['first']} to {part['last']}: "
@@ -223,6 +225,13 @@ def summary_text(summary: Mapping[str, Any]) -> str:
                 f"[{gain['low']:+.3f}, {gain['high']:+.3f}]"
             )
     return "\n".join(lines)
+
+
+def _scaled(part: Mapping[str, Any]) -> str:
+    """Of the first trial, where the environment has a reference."""
+    if not (curve := part.get("normalized")):
+        return ""
+    return f", normalised {curve['mean'][0]:.3f} [{curve['mean_low'][0]:.3f}, {curve['mean_high'][0]:.3f}]"
 
 
 def _player(agent: Agent, env: MetaEnv, state: AgentState, greedy: bool, seed: int) -> Any:
@@ -273,16 +282,18 @@ def _summary(part: Mapping[str, np.ndarray], env: MetaEnv, config: TrainConfig) 
         "disjoint_tasks": all(lane.family.size != 1 for lane in env.lanes),
         **_curve(part["returns"]),
         "random": part["random"].mean(0).tolist(),
-        "normalized": _curve(part["normalized"]) if np.isfinite(part["normalized"]).all() else None,
+        "normalized": _normalized(part["normalized"]),
         "totals": totals(part["returns"], config.trials),
     }
     if len(summary["base_environments"]) > 1:
+        rows = {name: part["envs"] == name for name in summary["base_environments"]}
         summary["by_environment"] = {
             name: {
-                **_curve(part["returns"][:, part["envs"] == name]),
-                "random": part["random"][part["envs"] == name].mean(0).tolist(),
+                **_curve(part["returns"][:, own]),
+                "random": part["random"][own].mean(0).tolist(),
+                "normalized": _normalized(part["normalized"][:, own]),
             }
-            for name in summary["base_environments"]
+            for name, own in rows.items()
         }
     if last > 0:
         gain = improvement(part["returns"], 0, last)
@@ -294,6 +305,10 @@ def _summary(part: Mapping[str, np.ndarray], env: MetaEnv, config: TrainConfig) 
             "high": gain.high,
         }
     return summary
+
+
+def _normalized(returns: np.ndarray) -> dict[str, list[float]] | None:
+    return _curve(returns) if np.isfinite(returns).all() else None
 
 
 def totals(returns: np.ndarray, trained: int) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from .config import GivenAgent, TrainConfig
 from .errors import InputError
 from .logs import phase
 from .pretrained_agents import differing_leaf, named_leaves, shipped
-from .restore import abstract_state, restore_run
+from .restore import abstract_learnt, restore_run
 
 
 def load_teacher(config: TrainConfig) -> Teacher | None:
@@ -38,8 +38,8 @@ def load_initial(config: TrainConfig, agent: Agent) -> dict[str, Any] | None:
     if named is None or (config.run_dir and _trained(Path(config.run_dir, "checkpoints"))):
         return None
     _, learnt = _restore("init", config.init, config.device)
-    own = _learnt(abstract_state(agent, config))
-    if name := differing_leaf(named_leaves(learnt), named_leaves(own), axes=1):  # seeds may be fewer or more
+    own = named_leaves(_learnt(abstract_learnt(agent, config)))
+    if name := differing_leaf(named_leaves(learnt), own, axes=1):  # seeds may be fewer or more
         raise InputError(
             f"{named} holds another agent than this run's ({name} differs); give this run the core, the "
             "network and the widths of that one (its config.yaml has them)"
@@ -68,8 +68,8 @@ def _trained(folder: Path) -> bool:
         return checkpoints.latest() is not None
 
 
-def _learnt(state: AgentState) -> dict[str, Any]:
-    return {"params": state.params, "observations": state.observations}
+def _learnt(parts: dict[str, Any]) -> dict[str, Any]:
+    return {name: parts[name] for name in ("params", "observations")}
 
 
 def _restore(section: str, given: GivenAgent, device: str) -> tuple[Agent, dict[str, Any]]:
@@ -81,4 +81,4 @@ def _restore(section: str, given: GivenAgent, device: str) -> tuple[Agent, dict[
     except InputError as error:
         raise InputError(f"{option} cannot be used: {error}") from error
     # plain arrays: they belong to no device, and go wherever the update runs
-    return agent, jax.tree.map(np.asarray, _learnt(state))
+    return agent, jax.tree.map(np.asarray, _learnt(vars(state)))

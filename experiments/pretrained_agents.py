@@ -68,10 +68,10 @@ def find_run(config: dict[str, Any]) -> None:
         )
 
 
-def read_agent(folder: Path, template: Any, step: int | None = None) -> Any:
-    """`template`, the abstract state of the folder's agent, with what `agent.npz` holds filled in.
+def read_agent(folder: Path, template: dict[str, Any], step: int | None = None) -> dict[str, Any]:
+    """What `agent.npz` holds, in the shape of `template`: the parts of the agent's state, abstract.
 
-    The rest of the state stays abstract: it is for training. Raises `InputError` where the file is not what
+    Raises `InputError` where the file is not what
     its card says, or belongs to another agent.
     """
     import jax
@@ -84,11 +84,11 @@ def read_agent(folder: Path, template: Any, step: int | None = None) -> Any:
         raise InputError(f"{file} holds the agent of update {card.get('update')} alone; leave step out")
     with np.load(file, allow_pickle=False) as stored:
         arrays = {name: stored[name] for name in stored.files}
-    wanted = named_leaves(_parts(template))
+    wanted = named_leaves(template)
     if name := differing_leaf(arrays, wanted):
         raise InputError(f"{file} belongs to another agent than {CONFIG} ({name} differs)")
-    tree = jax.tree.structure(_parts(template))
-    return template.replace(**jax.tree.unflatten(tree, [jax.numpy.asarray(arrays[n]) for n in wanted]))
+    tree = jax.tree.structure(template)
+    return jax.tree.unflatten(tree, [jax.numpy.asarray(arrays[n]) for n in wanted])
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from ..agents import ENVIRONMENTS, Agent, AgentState
@@ -23,7 +24,7 @@ def restore_run(raw: Mapping[str, Any]) -> tuple[RunDir, TrainConfig, Agent, Age
 
     `raw` is the configuration of a command that looks at a run; its `device` counts, everything else about
     the agent comes from the run itself. Of a folder that `resetta export` wrote, the state holds parameters,
-    observation statistics and the update; the rest is abstract.
+    observation statistics and the update; the rest is None.
     """
     run_dir = RunDir.read(raw["run_dir"])
     with input_errors():
@@ -31,12 +32,9 @@ def restore_run(raw: Mapping[str, Any]) -> tuple[RunDir, TrainConfig, Agent, Age
         with settings(config):
             agent = build_agent(config)
             if not run_dir.checkpoints.is_dir() and (run_dir.path / ARRAYS).exists():
-                return (
-                    run_dir,
-                    config,
-                    agent,
-                    read_agent(run_dir.path, abstract_state(agent, config), raw.get("step")),
-                )
+                held = read_agent(run_dir.path, abstract_learnt(agent, config), raw.get("step"))
+                names = [field.name for field in dataclasses.fields(AgentState)]
+                return run_dir, config, agent, AgentState(**{**dict.fromkeys(names), **held})
             if not run_dir.checkpoints.is_dir():
                 raise InputError(f"{run_dir.path} holds no checkpoint yet; train it first")
             checkpoints = Checkpoints(run_dir.checkpoints)
@@ -86,6 +84,15 @@ def _as_begun(template: AgentState) -> AgentState:
             LaneState(**{name: getattr(lane, name) for name in fields}) for lane in template.env_state
         ),
     )
+
+
+def abstract_learnt(agent: Agent, config: TrainConfig) -> dict[str, Any]:
+    """The shapes and dtypes of what acting needs of a run's state, `params`, `observations` and `update`.
+
+    No environment is reset for it, whose tracing takes seconds of every simulator.
+    """
+    shapes = jax.eval_shape(jax.vmap(agent.learnt), seed_keys(config))
+    return {**shapes, "update": jax.ShapeDtypeStruct((config.seeds,), jnp.int32)}
 
 
 def abstract_state(agent: Agent, config: TrainConfig, mesh: Mesh | None = None) -> Any:

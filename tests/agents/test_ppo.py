@@ -12,7 +12,7 @@ from resetta.agents import Agent, PPOConfig, ppo
 from resetta.agents.normalize import no_statistics
 from resetta.cores import core_names, make_core
 from resetta.cores.none import Memoryless
-from resetta.envs import make_meta_env
+from resetta.envs import MetaEnv, make_meta_env
 
 OPTIONS: dict = {
     "stack": {"pattern": "s5 gru attention"},
@@ -306,6 +306,23 @@ def test_seeds_do_not_meet():
     alone = update(states[2])
     for x, y in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
         np.testing.assert_allclose(x[2], y, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("core", "env", "options"),
+    [
+        ("gru", "cartpole_catch", {"changes": True}),
+        ("conv_s5", "minatar_breakout", {}),
+        ("none", "pendulum", {}),
+    ],
+)
+def test_what_is_learnt_begins_without_an_environment(core, env, options, monkeypatch):
+    agent = make_agent(core, env, projection="none", **options)
+    key = jax.random.key(3)
+    whole = agent.init(key)
+    monkeypatch.setattr(MetaEnv, "reset", lambda *_: pytest.fail("an environment was reset"))
+    learnt = agent.learnt(jax.random.split(key, 3)[2])
+    jax.tree.map(np.testing.assert_array_equal, learnt, {name: getattr(whole, name) for name in learnt})
 
 
 def test_learning_rate_schedule():

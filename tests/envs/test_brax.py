@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from resetta.envs.base import Continuous
+from resetta.envs.brax import BraxEnvironment
+from resetta.envs.make import make_meta_env
 from resetta.envs.registry import make_env
 
 
@@ -99,3 +101,19 @@ def test_swimmer_swims_again():
     assert not terminated
     assert jnp.clip(jnp.float32(-1), min=0) == 0  # jax.numpy itself is as it was
     assert "a_min" not in inspect.signature(jnp.clip).parameters
+
+
+def test_making_projected_bodies_resets_none(monkeypatch):
+    """To trace a simulator's reset takes seconds, and how wide its observations are nobody asks yet."""
+
+    def reset(self, key):
+        raise AssertionError("a reset was traced")
+
+    monkeypatch.setattr(BraxEnvironment, "_reset", reset)
+    lanes = {"brax_inverted_pendulum": {}, "brax_fast": {}}
+    widths = {"observation_width": 7, "action_width": 2}
+    env = make_meta_env(lanes, num_envs=2, trials=1, projection="orthogonal", **widths)
+    assert env.observation_shape == (7,)
+    assert env.action.size == 2
+    with pytest.raises(AssertionError, match="a reset was traced"):
+        make_meta_env(lanes, num_envs=2, trials=1, **widths)

@@ -1,7 +1,9 @@
 """The committed scores against fresh measurements, and what normalising does without a yardstick."""
 
+import csv
 import json
 from importlib.resources import files
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -103,6 +105,19 @@ def test_frozen_lake_by_backward_induction():
     # Gymnasium's 4x4 map has a known optimum of 14/17 without a limit; 100 steps cost a little of it.
     assert 0.7 < frozen_lake_optimum() < 14 / 17
     assert score("frozen_lake").reference == pytest.approx(frozen_lake_optimum(), abs=1e-5)
+
+
+def test_trained_references_are_the_best_of_what_was_trained():
+    path = Path(__file__).parents[2] / "docs/results/h100/brax_expert/experts.csv"
+    with path.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    trained = {name for name in env_names() if score(name).kind == "trained"}
+    assert trained == {row["env"] for row in rows} - {"brax_inverted_pendulum"}  # whose optimum is known
+    for name in trained:
+        of_it = [row for row in rows if row["env"] == name]
+        assert score(name).reference == max(float(row["mean"]) for row in of_it)
+        # random play, in evaluation and as measured, differs by chance alone
+        assert abs(float(of_it[0]["random"]) - score(name).random) < 5 * 1.5 * score(name).random_std_error
 
 
 def test_normalizing():

@@ -17,12 +17,15 @@ CATCH, CARTPOLE = "cartpole_catch", "stateless_cartpole_easy"
 def ask(monkeypatch):
     """A function that evaluates an agent which never moves, and gives the summary of eval.json."""
 
+    unknown = {}
+
     def play(env, player, state, ids):
         names = np.concatenate([np.repeat(lane.family.base.name, lane.count) for lane in env.lanes])
         zeros = np.zeros((len(ids), env.trials))
+        normalized = np.where(names == CATCH, 0.5, unknown.get("rest", 0.0))[:, None] + zeros
         return {
             "returns": zeros[None],
-            "normalized": zeros[None],
+            "normalized": normalized[None],
             "task_ids": ids,
             "envs": names,
             "random": zeros,
@@ -32,7 +35,8 @@ def ask(monkeypatch):
     monkeypatch.setattr(evaluate, "_play", play)
     state = SimpleNamespace(update=np.zeros(1, int))
 
-    def asked(only, splits=("train", "held_out"), **env):
+    def asked(only, splits=("train", "held_out"), rest=0.0, **env):
+        unknown["rest"] = rest
         mix = f"++env.lanes.{CARTPOLE}={{}}"
         overrides = [f"env.{name}={value}" for name, value in env.items()]
         config = train_config(compose("train", ["env=meta_cartpole_catch", mix, "trials=1", *overrides]))
@@ -65,3 +69,23 @@ def test_what_is_nowhere_is_said(ask):
     said = f"only=chess is no base .* splits=train,held_out; use {CATCH}, {CARTPOLE}"
     with pytest.raises(InputError, match=said):
         ask([CATCH, "chess"])
+
+
+def test_each_environment_of_a_mix_is_normalised_by_its_own_reference(ask):
+    summary = {**ask(None)[1], "trained_trials": 1}
+    for split in ("train", "held_out"):
+        own = summary["splits"][split]["by_environment"]
+        assert own[CATCH]["normalized"]["mean"] == [0.5, 0.5]
+        assert own[CARTPOLE]["normalized"]["mean"] == [0.0, 0.0]
+    text = evaluate.summary_text(summary)
+    assert f"train, {CATCH}: 0.000 [0.000, 0.000], random 0.000, normalised 0.500 [0.500, 0.500]" in text
+    assert "held-out, all in trial 1, normalised 0.250 [" in text
+
+
+def test_what_has_no_reference_is_not_normalised(ask):
+    summary = {**ask(None, rest=np.nan)[1], "trained_trials": 1}
+    own = summary["splits"]["train"]["by_environment"]
+    assert own[CATCH]["normalized"]["mean"] == [0.5, 0.5]
+    assert own[CARTPOLE]["normalized"] is None
+    assert summary["splits"]["train"]["normalized"] is None
+    assert "all in trial 1" not in evaluate.summary_text(summary)
