@@ -71,8 +71,7 @@ def find_run(config: dict[str, Any]) -> None:
 def read_agent(folder: Path, template: dict[str, Any], step: int | None = None) -> dict[str, Any]:
     """What `agent.npz` holds, in the shape of `template`: the parts of the agent's state, abstract.
 
-    Raises `InputError` where the file is not what
-    its card says, or belongs to another agent.
+    Raises `InputError` where the file is not what its card says, or belongs to another agent.
     """
     import jax
     import numpy as np
