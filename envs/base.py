@@ -135,6 +135,8 @@ class BaseEnv:
         return self._observation(observation), _strongly_typed(state), reward, terminated, truncated
 
     def _space(self, space: Callable[[Any], Any]) -> Any:
+        if self.simulated:  # its bounds are numbers; to trace a reset for its width is slow when evaluated
+            return space(self.params)
         # Bounds may be arrays, which would turn into tracers where a space is asked for under jit.
         with jax.ensure_compile_time_eval():
             return space(self.params)

@@ -117,3 +117,17 @@ def test_making_projected_bodies_resets_none(monkeypatch):
     assert env.action.size == 2
     with pytest.raises(AssertionError, match="a reset was traced"):
         make_meta_env(lanes, num_envs=2, trials=1, **widths)
+
+
+def test_a_width_is_found_by_tracing_alone(monkeypatch):
+    """Constants that are folded on the way are programs of their own: ten times as long, for a large body."""
+    folded, own = [], BraxEnvironment._reset
+
+    def reset(self, key):
+        folded.append(not isinstance(jnp.zeros(()) + 1.0, jax.core.Tracer))
+        return own(self, key)
+
+    monkeypatch.setattr(BraxEnvironment, "_reset", reset)
+    base_env = make_env("brax_fast")
+    assert base_env.observation_shape == (2,)
+    assert folded == [False]
