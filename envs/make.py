@@ -109,9 +109,9 @@ def _observation_width(bases: list[BaseEnv], projection: str, width: int | None)
     if projection != "none" and width is not None and width >= 1 and not any(base.pixels for base in bases):
         return width  # whatever is projected: a simulator's own width takes seconds to find out
     shapes = {base.name: base.observation_shape for base in bases}
-    if len({len(shape) for shape in shapes.values()}) > 1:
+    if len({base.pixels for base in bases}) > 1:
         raise ValueError(f"environments with pixels and with vectors cannot share a batch: {shapes}")
-    if len(bases[0].observation_shape) == 3:
+    if bases[0].pixels:
         if projection != "none":
             raise ValueError(
                 f"{bases[0].name} observes pixels, which cannot be projected; use env.projection=none"

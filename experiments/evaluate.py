@@ -33,7 +33,7 @@ Phase = Callable[[str], AbstractContextManager[Any]]
 
 def run(raw: Mapping[str, Any]) -> None:
     """Evaluate the agent of a run directory, print the curve and renew the report."""
-    with phase("making the agent"):  # of a mix of simulators: a minute
+    with phase("making the agent"):  # of a mix of simulators: ten seconds and more
         run_dir, config, agent, state = restore_run(raw)
     target = Path(raw["out"]) if raw["out"] else run_dir.path
     with settings(config):
